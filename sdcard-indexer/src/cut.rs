@@ -1,0 +1,1 @@
+//! Cutting: the keyframe-aligned byte ranges that hold a time range, and what a player needs to use them.

@@ -1,0 +1,21 @@
+//! Recordings on a disk: what is held, when exactly, and where its keyframes are.
+//!
+//! The same code reads a camera's card and a server's archive; a gap is the difference of two of its
+//! answers. It knows no network and no async runtime, opens recordings for reading only, and trusts
+//! no byte of them.
+//!
+//! In the order of the data: [`layout`] tells a time from a name, [`container`] tells what a file holds,
+//! [`scan`] walks a disk, [`index`] keeps the answers (and [`log`] keeps them over a restart),
+//! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken.
+
+pub mod container;
+pub mod coverage;
+pub mod cut;
+pub mod identity;
+pub mod index;
+pub mod layout;
+pub mod log;
+pub mod scan;
+pub mod segment;
+pub mod time;
+pub mod watch;

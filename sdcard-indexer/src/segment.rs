@@ -1,0 +1,1 @@
+//! One recording file as the index knows it.
