@@ -3,70 +3,19 @@
 //! Fields may only ever be appended, and then with a new [`crate::PROTOCOL_VERSION`]: postcard does not
 //! describe itself.
 
-use std::fmt;
-use std::str::FromStr;
-
 use sdcard_indexer::coverage::Coverage;
-use sdcard_indexer::identity::{InvalidId, SegmentId, SegmentVersion, StreamId, check_id};
+use sdcard_indexer::id_type;
+use sdcard_indexer::identity::{SegmentId, SegmentVersion, StreamId};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A camera or body-worn unit, or a server, on the wire: 1 to 64 of `A-Z a-z 0-9 _ -`.
-macro_rules! wire_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = InvalidId;
-
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
-                check_id(text).map(|()| $name(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                check_id(&text).map(|()| $name(text))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
-            }
-        }
-    };
-}
-
-wire_id! {
+id_type! {
     /// A camera or body-worn unit, by an id that never changes: 1 to 64 of `A-Z a-z 0-9 _ -`.
     DeviceId
 }
-wire_id! {
-    /// A reconciler: answers and data come back on topics that end in it. Same alphabet.
+
+id_type! {
+    /// A reconciler, by an id of the same alphabet: answers and data come back on topics that end in it.
     ServerId
 }
 

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{TimeRange, Timestamp};
 
-/// Sorted, disjoint, non-empty ranges; ranges that touch are one.
+/// Sorted, disjoint, non-empty ranges; ranges that touch are one. So equal sets are equal values.
+///
+/// Serialised as a list of [`TimeRange`]; a list that is not in this normal form is brought into it, and
+/// one with a range that runs backwards is refused.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(from = "Vec<TimeRange>", into = "Vec<TimeRange>")]
 pub struct Coverage {
@@ -36,7 +39,8 @@ impl From<TimeRange> for Coverage {
 /// Any order, overlaps and empty ranges allowed; sorting is skipped where the input is sorted.
 impl FromIterator<TimeRange> for Coverage {
     fn from_iter<I: IntoIterator<Item = TimeRange>>(ranges: I) -> Self {
-        let mut ranges: Vec<TimeRange> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+        let mut ranges: Vec<TimeRange> =
+            ranges.into_iter().filter(|range| !range.is_empty()).collect();
         if !ranges.is_sorted() {
             ranges.sort_unstable();
         }
@@ -68,9 +72,9 @@ impl Coverage {
         Some(self.ranges.first()?.hull(self.ranges.last()?))
     }
 
-    /// Covered time; saturates at 584 years.
+    /// Covered time.
     pub fn total(&self) -> Duration {
-        self.ranges.iter().fold(Duration::ZERO, |sum, range| sum.saturating_add(range.duration()))
+        self.ranges.iter().map(TimeRange::duration).sum()
     }
 
     pub fn contains(&self, instant: Timestamp) -> bool {
@@ -82,7 +86,10 @@ impl Coverage {
     pub fn covers(&self, range: TimeRange) -> bool {
         range.is_empty() || {
             let after = self.ranges.partition_point(|held| held.start() <= range.start());
-            after.checked_sub(1).and_then(|i| self.ranges.get(i)).is_some_and(|r| r.end() >= range.end())
+            after
+                .checked_sub(1)
+                .and_then(|i| self.ranges.get(i))
+                .is_some_and(|r| r.end() >= range.end())
         }
     }
 
@@ -133,7 +140,11 @@ impl Coverage {
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             ranges.extend(a.intersection(b));
-            if a.end() < b.end() { left.next() } else { right.next() };
+            if a.end() < b.end() {
+                left.next()
+            } else {
+                right.next()
+            };
         }
         Coverage { ranges }
     }

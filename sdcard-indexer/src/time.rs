@@ -56,7 +56,7 @@ impl Timestamp {
         Duration::from_nanos(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
     }
 
-    /// Signed nanoseconds from `other` to this instant.
+    /// Signed nanoseconds from `other` to this instant; saturates where they are more than 292 years apart.
     pub const fn nanos_from(self, other: Timestamp) -> i64 {
         self.0.saturating_sub(other.0)
     }
@@ -96,7 +96,8 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// RFC 3339 with an offset, for example `2026-11-23T10:00:00Z`.
+/// RFC 3339 with an offset, for example `2026-11-23T10:00:00Z` or `2026-11-23T11:00:00+01:00`; saturates
+/// outside 1677 to 2262. A time without an offset is refused: it would not say which instant is meant.
 impl FromStr for Timestamp {
     type Err = jiff::Error;
 
@@ -194,5 +195,68 @@ impl fmt::Display for TimeRange {
 impl fmt::Debug for TimeRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_instant_is_shown_in_utc_with_no_longer_a_fraction_than_it_needs() {
+        assert_eq!(Timestamp::UNIX_EPOCH.to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp::from_nanos(-1).to_string(), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(Timestamp::from_nanos(1_500_000_000).to_string(), "1970-01-01T00:00:01.5Z");
+        assert_eq!(format!("{:?}", Timestamp::from_unix_seconds(2)), "1970-01-01T00:00:02Z");
+    }
+
+    #[test]
+    fn every_instant_reads_back_what_it_shows() {
+        for instant in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+            assert_eq!(at(&instant.to_string()), instant);
+        }
+    }
+
+    #[test]
+    fn an_instant_is_read_with_any_offset_and_never_without_one() {
+        assert_eq!(at("2026-11-23T11:00:00+01:00"), at("2026-11-23T10:00:00Z"));
+        for text in ["", "now", "2026-11-23", "2026-11-23T10:00:00", "2026-13-01T00:00:00Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn absurd_instants_saturate() {
+        assert_eq!(at("9999-01-01T00:00:00Z"), Timestamp::MAX);
+        assert_eq!(at("0001-01-01T00:00:00Z"), Timestamp::MIN);
+        assert_eq!(Timestamp::from_unix_seconds(i64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::MAX.saturating_add(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::MIN.saturating_sub(Duration::MAX), Timestamp::MIN);
+        assert_eq!(Timestamp::MAX.nanos_from(Timestamp::MIN), i64::MAX);
+        assert_eq!(Timestamp::MAX.since(Timestamp::MIN), Duration::from_nanos(u64::MAX));
+        assert_eq!(Timestamp::MIN.since(Timestamp::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_range_is_half_open_and_never_runs_backwards() {
+        let (start, end) = (Timestamp::from_nanos(1), Timestamp::from_nanos(3));
+        let range = TimeRange::new(start, end).unwrap();
+        assert!(range.contains(start) && !range.contains(end));
+        assert_eq!(
+            range.to_string(),
+            "1970-01-01T00:00:00.000000001Z/1970-01-01T00:00:00.000000003Z"
+        );
+        assert_eq!(TimeRange::new(end, start), None);
+        assert!(TimeRange::new(start, start).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_backward_range_from_outside_is_refused() {
+        let backward = postcard::to_allocvec(&(3_i64, 1_i64)).unwrap();
+        assert!(postcard::from_bytes::<TimeRange>(&backward).is_err());
     }
 }

@@ -37,7 +37,7 @@ const LOCAL: &str = "local";
 /// What a name tells of its segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NamedTime {
-    /// The earliest instant that has this name.
+    /// The earliest instant that the name may stand for.
     pub start: Timestamp,
     /// The true start lies in `[start, start + uncertainty)`: one step of the name's finest field, and
     /// an hour more where the hour is a repeated one at the end of daylight saving time.

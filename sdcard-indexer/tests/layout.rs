@@ -1,0 +1,255 @@
+//! Names and instants: what each preset reads and writes, and where daylight saving time repeats an hour.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sdcard_indexer::layout::{Layout, LayoutConfig, LayoutError, NamedTime, Preset};
+use sdcard_indexer::time::Timestamp;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const SECOND: Duration = Duration::from_secs(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn named(start: &str, uncertainty: Duration, counter: Option<u32>) -> Option<NamedTime> {
+    Some(NamedTime { start: at(start), uncertainty, counter })
+}
+
+#[test]
+fn the_onvif_layout_is_in_utc_with_microseconds_and_a_counter() {
+    let layout = Layout::onvif();
+    let path = Path::new("2026-11-23/10/05-07.250000Z.3.mp4");
+    assert_eq!(layout.parse(path), named("2026-11-23T10:05:07.25Z", MICROSECOND, Some(3)));
+    assert_eq!(layout.path_for(at("2026-11-23T10:05:07.25Z"), 3), path);
+    assert_eq!(layout.resolution(), MICROSECOND);
+}
+
+#[test]
+fn the_mediamtx_layout_is_in_local_time_with_microseconds() {
+    let layout = Layout::preset(Preset::MediaMtx, "Europe/Berlin").unwrap();
+    let path = Path::new("2026-07-01_12-00-00-000042.mp4");
+    assert_eq!(layout.parse(path), named("2026-07-01T10:00:00.000042Z", MICROSECOND, None));
+    assert_eq!(layout.path_for(at("2026-07-01T10:00:00.000042999Z"), 9), path);
+}
+
+#[test]
+fn the_ffmpeg_layout_is_in_local_time_with_whole_seconds() {
+    let layout = Layout::preset(Preset::Ffmpeg, "Asia/Kolkata").unwrap();
+    let path = Path::new("2026-07-01_12-00-00.mp4");
+    assert_eq!(layout.parse(path), named("2026-07-01T06:30:00Z", SECOND, None));
+    assert_eq!(layout.resolution(), SECOND);
+}
+
+#[test]
+fn fewer_fraction_digits_make_the_time_less_certain() {
+    let layout = Layout::preset(Preset::MediaMtx, "UTC").unwrap();
+    let tenths = layout.parse(Path::new("2026-07-01_12-00-00-5.mp4"));
+    assert_eq!(tenths, named("2026-07-01T12:00:00.5Z", Duration::from_millis(100), None));
+    assert_eq!(layout.parse(Path::new("2026-07-01_12-00-00-1234567890.mp4")), None);
+    assert_eq!(layout.parse(Path::new("2026-07-01_12-00-00-.mp4")), None);
+}
+
+#[test]
+fn unix_seconds_need_no_date_and_no_time_zone() {
+    let layout = Layout::new("cam/%s.%f.mp4", "America/New_York").unwrap();
+    let path = Path::new("cam/1700000000.125000.mp4");
+    assert_eq!(layout.parse(path), named("2023-11-14T22:13:20.125Z", MICROSECOND, None));
+    assert_eq!(layout.path_for(at("2023-11-14T22:13:20.125Z"), 0), path);
+    assert_eq!(layout.parse(Path::new("cam/99999999999999.0.mp4")), None, "past the year 2262");
+}
+
+#[test]
+fn a_repeated_hour_is_the_earlier_one_and_an_hour_less_certain() {
+    let layout = Layout::preset(Preset::Ffmpeg, "Europe/Berlin").unwrap();
+    let earlier = at("2026-10-25T00:30:00Z");
+    let expected = NamedTime { start: earlier, uncertainty: HOUR + SECOND, counter: None };
+    for instant in [earlier, at("2026-10-25T01:30:00Z")] {
+        let path = layout.path_for(instant, 0);
+        assert_eq!(path, Path::new("2026-10-25_02-30-00.mp4"));
+        assert_eq!(layout.parse(&path), Some(expected));
+    }
+}
+
+#[test]
+fn a_skipped_hour_is_taken_with_both_sides_in_doubt() {
+    let layout = Layout::preset(Preset::Ffmpeg, "Europe/Berlin").unwrap();
+    let skipped = layout.parse(Path::new("2026-03-29_02-30-00.mp4"));
+    assert_eq!(skipped, named("2026-03-29T00:30:00Z", HOUR + SECOND, None));
+}
+
+#[test]
+fn a_day_in_which_the_clock_changes_is_as_uncertain_as_it_is_long() {
+    let layout = Layout::new("%Y/%m/%d.mp4", "Europe/Berlin").unwrap();
+    assert_eq!(
+        layout.parse(Path::new("2026/03/29.mp4")),
+        named("2026-03-28T23:00:00Z", 23 * HOUR, None)
+    );
+    assert_eq!(
+        layout.parse(Path::new("2026/10/25.mp4")),
+        named("2026-10-24T22:00:00Z", 25 * HOUR, None)
+    );
+}
+
+#[test]
+fn a_date_said_twice_must_agree() {
+    let layout = Layout::new("%Y-%m-%d/%Y%m%d%H%M.mp4", "UTC").unwrap();
+    let minute = Duration::from_secs(60);
+    assert_eq!(
+        layout.parse(Path::new("2026-11-23/202611231005.mp4")),
+        named("2026-11-23T10:05:00Z", minute, None)
+    );
+    assert_eq!(layout.parse(Path::new("2026-11-23/202611241005.mp4")), None);
+}
+
+#[test]
+fn a_foreign_name_is_not_of_the_layout() {
+    let layout = Layout::preset(Preset::Ffmpeg, "UTC").unwrap();
+    for name in [
+        "",
+        "2026-07-01_12-00-00.mp4.tmp",
+        ".2026-07-01_12-00-00.mp4",
+        "x/2026-07-01_12-00-00.mp4",
+        "2026-07-01_12-00-60.mp4",
+        "2026-02-30_12-00-00.mp4",
+        "2026-07-01_24-00-00.mp4",
+        "2026-07-0١_12-00-00.mp4",
+        "+026-07-01_12-00-00.mp4",
+        "9999-12-31_23-59-59.mp4",
+        "../2026-07-01_12-00-00.mp4",
+    ] {
+        assert_eq!(layout.parse(Path::new(name)), None, "{name}");
+    }
+}
+
+fn refusal(template: &str) -> String {
+    Layout::new(template, "UTC").unwrap_err().to_string()
+}
+
+#[test]
+fn a_template_that_cannot_work_is_refused_with_what_is_allowed() {
+    assert_eq!(
+        refusal("%Y-%m-%d_%H-%Q.mp4"),
+        "template `%Y-%m-%d_%H-%Q.mp4`: `%Q` is not known; \
+         allowed are %Y %m %d %H %M %S %f %s %% {counter}"
+    );
+    assert!(refusal("%Y%m%d{camera}.mp4").contains("`{camera}` is not known"));
+    assert!(refusal("%Y%m%d%").contains("`%` is not known"));
+    assert!(refusal("%Y%m%d-%M.mp4").contains("lacks %H: a finer field is there"));
+    assert!(refusal("{counter}.mp4").contains("lacks %Y"));
+    assert!(refusal("%s%f.mp4").contains("a digit may not follow %s"));
+    assert!(refusal("%s0.mp4").contains("a digit may not follow %s"));
+    for escaping in ["/%s.mp4", "../%s.mp4", "a//%s", "%s/", "a/./%s", "%s\0"] {
+        assert!(refusal(escaping).contains("is not a relative path"), "{escaping}");
+    }
+}
+
+#[test]
+fn a_doubled_percent_sign_is_a_literal_one() {
+    let layout = Layout::new("100%%/%s.mp4", "UTC").unwrap();
+    assert_eq!(layout.path_for(Timestamp::from_unix_seconds(5), 0), Path::new("100%/5.mp4"));
+}
+
+#[test]
+fn a_time_zone_that_cannot_be_is_refused_with_what_to_do() {
+    let error = Layout::preset(Preset::Ffmpeg, "Europe/Atlantis").unwrap_err();
+    assert!(matches!(error, LayoutError::TimeZone { .. }));
+    assert!(error.to_string().contains("`Europe/Atlantis` cannot be had"));
+    let error = Layout::preset(Preset::Onvif, "Europe/Berlin").unwrap_err();
+    assert!(matches!(error, LayoutError::AlwaysUtc { .. }));
+}
+
+#[test]
+fn a_configuration_reads_a_layout_and_writes_it_back() {
+    for text in [
+        "layout = \"onvif\"\n",
+        "layout = \"mediamtx\"\ntime_zone = \"Europe/Berlin\"\n",
+        "template = \"%s.mp4\"\ntime_zone = \"UTC\"\n",
+    ] {
+        let layout: Layout = toml::from_str(text).unwrap();
+        assert_eq!(toml::to_string(&layout).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_what_is_allowed() {
+    let refusal = |text: &str| toml::from_str::<Layout>(text).unwrap_err().to_string();
+    let presets = refusal("layout = \"hikvision\"");
+    assert!(presets.contains("`onvif`, `mediamtx`, `ffmpeg`"), "{presets}");
+    let keys = refusal("zone = \"UTC\"");
+    assert!(keys.contains("`layout`, `template`, `time_zone`"), "{keys}");
+    assert!(refusal("time_zone = \"UTC\"").contains("either `layout"));
+    assert!(refusal("layout = \"onvif\"\ntemplate = \"%s\"").contains("either `layout"));
+    assert!(toml::from_str::<LayoutConfig>("layout = 1").is_err());
+}
+
+fn any_layout() -> impl Strategy<Value = Layout> {
+    let zone = prop::sample::select(vec![
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Asia/Kolkata",
+        "UTC",
+    ]);
+    let template = prop::sample::select(vec![
+        Preset::Onvif.template(),
+        Preset::MediaMtx.template(),
+        Preset::Ffmpeg.template(),
+        "%Y/%m/%d/%H/%M.%s-%f.ts",
+        "%Y%m%d%H%M.mp4",
+        "%Y%m%d/%H.mp4",
+        "%Y%m%d.mp4",
+    ]);
+    (template, zone).prop_map(|(template, zone)| Layout::new(template, zone).unwrap())
+}
+
+/// Half of them within a day of a change of New York's or Berlin's clocks in 2026.
+fn any_instant() -> impl Strategy<Value = Timestamp> {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    let changes = [
+        "2026-03-08T07:00:00Z",
+        "2026-03-29T01:00:00Z",
+        "2026-10-25T01:00:00Z",
+        "2026-11-01T06:00:00Z",
+    ];
+    let near_a_change = (prop::sample::select(changes.to_vec()), -DAY_NS..DAY_NS)
+        .prop_map(|(change, offset)| at(change).saturating_offset(offset));
+    let since_1970 = (0..i64::MAX / 10 * 9).prop_map(Timestamp::from_nanos);
+    prop_oneof![near_a_change, since_1970]
+}
+
+proptest! {
+    #[test]
+    fn a_name_that_was_made_tells_the_instant_within_its_uncertainty(
+        layout in any_layout(),
+        instant in any_instant(),
+        counter in any::<u32>(),
+    ) {
+        let path = layout.path_for(instant, counter);
+        let named = layout.parse(&path).expect("a made name is of its layout");
+        prop_assert!(named.start <= instant);
+        prop_assert!(instant.since(named.start) < named.uncertainty);
+        prop_assert!(named.uncertainty <= layout.resolution() + HOUR);
+        prop_assert_eq!(named.counter.is_some(), layout.template().contains("{counter}"));
+        prop_assert_eq!(named.counter.unwrap_or(counter), counter);
+    }
+
+    #[test]
+    fn names_never_leave_the_root(layout in any_layout(), nanos in any::<i64>()) {
+        let path = layout.path_for(Timestamp::from_nanos(nanos), 0);
+        let normal = |part| matches!(part, std::path::Component::Normal(_));
+        prop_assert!(path.components().all(normal));
+    }
+
+    #[test]
+    fn no_name_and_no_template_panics(text in "[-/%{}a-zA-Z0-9_.]{0,40}", layout in any_layout()) {
+        let _ = layout.parse(Path::new(&text));
+        if let Ok(layout) = Layout::new(&text, "UTC") {
+            let path = layout.path_for(Timestamp::UNIX_EPOCH, 0);
+            prop_assert!(layout.parse(&path).is_some());
+        }
+    }
+}
