@@ -1,0 +1,378 @@
+//! The fleet: which devices are there, and what each says it holds.
+//!
+//! Pure. Presence follows PROTOCOL's rule that a word about an older connection is no word at all: a last
+//! will can arrive after the device has long come back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use protocol::message::{
+    BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, DeviceId, DeviceLimits, Online,
+    Presence,
+};
+use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A device says that it is online every 60 s; one that misses two of them is taken for gone.
+pub const SILENT_AFTER: Duration = Duration::from_secs(150);
+
+/// One stream of one device: what a timeline is kept for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct StreamKey {
+    pub device: DeviceId,
+    pub stream: StreamId,
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.device, self.stream)
+    }
+}
+
+/// What a device says of one stream, as last heard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holding {
+    pub held: Coverage,
+    /// Was on the card and is gone, by the device's own word.
+    pub gone: Coverage,
+    /// Was in an earlier report and is not in the newest: kept here, since a card forgets.
+    pub once_held: Coverage,
+    pub horizon: Option<Timestamp>,
+    /// What is absent before this instant will not appear later.
+    pub final_until: Timestamp,
+    pub uncertainty_ns: u64,
+}
+
+impl Default for Holding {
+    fn default() -> Self {
+        Holding {
+            held: Coverage::new(),
+            gone: Coverage::new(),
+            once_held: Coverage::new(),
+            horizon: None,
+            final_until: Timestamp::MIN,
+            uncertainty_ns: 0,
+        }
+    }
+}
+
+impl Holding {
+    /// Applies a report: within its window the device holds exactly what it says.
+    pub fn apply(&mut self, report: &CoverageReport) {
+        let outside = |kept: &Coverage| kept.difference(&report.window.into());
+        let held = outside(&self.held).union(&report.held);
+        self.once_held = self.once_held.union(&self.held).difference(&held);
+        self.gone = outside(&self.gone).union(&report.gone).difference(&held);
+        self.held = held;
+        self.horizon = report.horizon;
+        self.final_until = report.final_until;
+        self.uncertainty_ns = report.uncertainty_ns;
+    }
+
+    /// The card is known to have dropped footage: it records in a ring, and the horizon moves.
+    pub fn has_lost_footage(&self) -> bool {
+        !self.gone.is_empty() || !self.once_held.is_empty()
+    }
+}
+
+/// A device that is connected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    pub connection: ConnectionId,
+    pub boot: BootId,
+    pub limits: DeviceLimits,
+    clock: ClockSample,
+    /// When the clock sample arrived, in our own time.
+    sampled_at: Timestamp,
+    heard_at: Timestamp,
+}
+
+impl Session {
+    /// An instant on the device's never-stepping clock, `ahead` from now.
+    pub fn expiry(&self, now: Timestamp, ahead: Duration) -> BootMillis {
+        let since = now.since(self.sampled_at).saturating_add(ahead);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        BootMillis(self.clock.boottime.0.saturating_add(millis))
+    }
+}
+
+/// What has changed, for whoever acts on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A new connection: everything asked of the old one is void, and its coverage is on the way.
+    CameOnline(DeviceId),
+    WentOffline(DeviceId),
+    Holding(StreamKey),
+    /// A report was missed: ask for all of it again.
+    CoverageLost(DeviceId),
+}
+
+#[derive(Debug, Default)]
+struct Device {
+    session: Option<Session>,
+    agent_version: String,
+    last_heard: Option<Timestamp>,
+    streams: BTreeMap<StreamId, Reported>,
+}
+
+#[derive(Debug, Default)]
+struct Reported {
+    holding: Holding,
+    /// Connection and generation of the newest report: none since the server started where absent.
+    newest: Option<(ConnectionId, u64)>,
+}
+
+/// Everything that devices have said. Devices are capped by whoever admits them.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    devices: BTreeMap<DeviceId, Device>,
+}
+
+impl Fleet {
+    /// What was known before a restart. Nothing of it counts as heard on a connection.
+    pub fn remember(&mut self, key: &StreamKey, holding: Holding) {
+        let device = self.devices.entry(key.device.clone()).or_default();
+        device.streams.insert(key.stream.clone(), Reported { holding, newest: None });
+    }
+
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        self.devices.keys()
+    }
+
+    pub fn session(&self, device: &DeviceId) -> Option<&Session> {
+        self.devices.get(device)?.session.as_ref()
+    }
+
+    pub fn agent_version(&self, device: &DeviceId) -> &str {
+        self.devices.get(device).map_or("", |device| &device.agent_version)
+    }
+
+    pub fn last_heard(&self, device: &DeviceId) -> Option<Timestamp> {
+        self.devices.get(device)?.last_heard
+    }
+
+    pub fn holding(&self, key: &StreamKey) -> Option<&Holding> {
+        self.devices.get(&key.device)?.streams.get(&key.stream).map(|reported| &reported.holding)
+    }
+
+    /// What the device holds by a report of its present connection: the only word to act on.
+    pub fn fresh_holding(&self, key: &StreamKey) -> Option<&Holding> {
+        let device = self.devices.get(&key.device)?;
+        let session = device.session.as_ref()?;
+        let reported = device.streams.get(&key.stream)?;
+        let (connection, _) = reported.newest?;
+        (connection == session.connection).then_some(&reported.holding)
+    }
+
+    pub fn presence(
+        &mut self,
+        id: &DeviceId,
+        presence: Presence,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let device = self.devices.entry(id.clone()).or_default();
+        device.last_heard = Some(now);
+        match presence {
+            Presence::Online(online) => device.online(online, now).then(|| Change::CameOnline(id.clone())),
+            Presence::Offline { connection } => {
+                let current = device.session.as_ref().is_some_and(|s| s.connection == connection);
+                current.then(|| {
+                    device.session = None;
+                    Change::WentOffline(id.clone())
+                })
+            }
+        }
+    }
+
+    pub fn coverage(
+        &mut self,
+        id: &DeviceId,
+        report: &CoverageReport,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let Some(device) = self.devices.get_mut(id) else { return Vec::new() };
+        let Some(session) = &mut device.session else { return Vec::new() };
+        if session.connection != report.connection {
+            return Vec::new();
+        }
+        session.heard_at = now;
+        device.last_heard = Some(now);
+        let reported = device.streams.entry(report.stream.clone()).or_default();
+        // A report from the beginning of time starts the count; any other must follow the one before it.
+        let follows = match reported.newest {
+            Some((connection, newest)) if connection == report.connection => {
+                report.generation <= newest.saturating_add(1)
+            }
+            _ => false,
+        };
+        if !follows && report.window.start() != Timestamp::MIN {
+            return vec![Change::CoverageLost(id.clone())];
+        }
+        reported.newest = Some((report.connection, report.generation));
+        reported.holding.apply(report);
+        vec![Change::Holding(StreamKey { device: id.clone(), stream: report.stream.clone() })]
+    }
+
+    /// Devices that fell silent without a last will.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Change> {
+        let silent = |device: &Device| {
+            device.session.as_ref().is_some_and(|s| now.since(s.heard_at) > SILENT_AFTER)
+        };
+        self.devices
+            .iter_mut()
+            .filter(|(_, device)| silent(device))
+            .map(|(id, device)| {
+                device.session = None;
+                Change::WentOffline(id.clone())
+            })
+            .collect()
+    }
+
+    /// The connection to the broker is gone, and with it every word about who is there.
+    pub fn forget_sessions(&mut self) -> Vec<Change> {
+        self.devices
+            .iter_mut()
+            .filter_map(|(id, device)| device.session.take().map(|_| Change::WentOffline(id.clone())))
+            .collect()
+    }
+}
+
+impl Device {
+    /// True where this is a new connection.
+    fn online(&mut self, online: Online, now: Timestamp) -> bool {
+        let is_new = self.session.as_ref().is_none_or(|s| s.connection != online.connection);
+        self.agent_version = online.agent_version;
+        self.session = Some(Session {
+            connection: online.connection,
+            boot: online.boot,
+            limits: online.limits,
+            clock: online.clock,
+            sampled_at: now,
+            heard_at: now,
+        });
+        for stream in online.streams {
+            self.streams.entry(stream).or_default();
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sdcard_indexer::time::TimeRange;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(second)
+    }
+
+    fn seconds(start: i64, end: i64) -> TimeRange {
+        TimeRange::new(at(start), at(end)).unwrap()
+    }
+
+    fn camera() -> DeviceId {
+        "camera".parse().unwrap()
+    }
+
+    fn key() -> StreamKey {
+        StreamKey { device: camera(), stream: "main".parse().unwrap() }
+    }
+
+    fn online(connection: u64) -> Presence {
+        Presence::Online(Online {
+            connection: ConnectionId(connection),
+            boot: BootId([7; 16]),
+            agent_version: "0.1.0".into(),
+            limits: DeviceLimits {
+                max_chunk_bytes: 65_536,
+                max_open_transfers: 4,
+                max_bytes_per_second: 0,
+            },
+            clock: ClockSample { realtime: at(1_000), boottime: BootMillis(5_000) },
+            streams: vec!["main".parse().unwrap()],
+        })
+    }
+
+    fn report(connection: u64, generation: u64, window: TimeRange, held: TimeRange) -> CoverageReport {
+        CoverageReport {
+            connection: ConnectionId(connection),
+            stream: "main".parse().unwrap(),
+            generation,
+            window,
+            held: held.into(),
+            gone: Coverage::new(),
+            horizon: Some(held.start()),
+            final_until: held.end(),
+            tier: 1,
+            uncertainty_ns: 0,
+        }
+    }
+
+    fn always() -> TimeRange {
+        TimeRange::new(Timestamp::MIN, Timestamp::MAX).unwrap()
+    }
+
+    #[test]
+    fn the_last_will_of_an_older_connection_is_ignored() {
+        let mut fleet = Fleet::default();
+        fleet.presence(&camera(), online(1), at(0));
+        assert_eq!(fleet.presence(&camera(), online(2), at(1)), Some(Change::CameOnline(camera())));
+        let old_will = Presence::Offline { connection: ConnectionId(1) };
+        assert_eq!(fleet.presence(&camera(), old_will, at(2)), None);
+        assert!(fleet.session(&camera()).is_some());
+    }
+
+    #[test]
+    fn a_repeated_online_is_not_a_new_connection() {
+        let mut fleet = Fleet::default();
+        assert!(fleet.presence(&camera(), online(1), at(0)).is_some());
+        assert_eq!(fleet.presence(&camera(), online(1), at(2)), None);
+    }
+
+    #[test]
+    fn a_report_of_a_window_replaces_only_that_window() {
+        let mut fleet = Fleet::default();
+        fleet.presence(&camera(), online(1), at(0));
+        fleet.coverage(&camera(), &report(1, 0, always(), seconds(0, 100)), at(1));
+        fleet.coverage(&camera(), &report(1, 1, seconds(90, 200), seconds(95, 150)), at(2));
+        let holding = fleet.fresh_holding(&key()).unwrap();
+        assert_eq!(holding.held, [seconds(0, 90), seconds(95, 150)].into_iter().collect());
+        assert_eq!(holding.once_held, seconds(90, 95).into());
+    }
+
+    #[test]
+    fn a_missed_report_is_noticed_and_nothing_is_believed_of_a_part() {
+        let mut fleet = Fleet::default();
+        fleet.presence(&camera(), online(1), at(0));
+        let lost = [Change::CoverageLost(camera())];
+        let late = report(1, 3, seconds(90, 200), seconds(95, 150));
+        assert_eq!(fleet.coverage(&camera(), &late, at(1)), lost);
+        assert!(fleet.fresh_holding(&key()).is_none());
+        fleet.coverage(&camera(), &report(1, 4, always(), seconds(0, 100)), at(2));
+        assert!(fleet.fresh_holding(&key()).is_some());
+        let jump = report(1, 6, seconds(90, 200), seconds(95, 150));
+        assert_eq!(fleet.coverage(&camera(), &jump, at(3)), lost);
+    }
+
+    #[test]
+    fn what_was_known_before_a_restart_is_remembered_but_not_fresh() {
+        let mut fleet = Fleet::default();
+        fleet.remember(&key(), Holding { held: seconds(0, 10).into(), ..Holding::default() });
+        fleet.presence(&camera(), online(1), at(0));
+        assert!(fleet.holding(&key()).is_some());
+        assert!(fleet.fresh_holding(&key()).is_none());
+    }
+
+    #[test]
+    fn a_silent_device_goes_offline() {
+        let mut fleet = Fleet::default();
+        fleet.presence(&camera(), online(1), at(0));
+        assert_eq!(fleet.tick(at(149)), []);
+        assert_eq!(fleet.tick(at(151)), [Change::WentOffline(camera())]);
+        assert_eq!(fleet.tick(at(152)), []);
+    }
+}

@@ -1,0 +1,158 @@
+//! The ledger: what must survive a restart of the server.
+//!
+//! Behind one narrow trait, so that a grown-up database can stand in for the embedded one. It holds
+//! decisions and their proofs, never footage; the archive's files are the truth about what is archived.
+
+mod sqlite;
+
+pub use sqlite::{SqliteLedger, ledger_path};
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use protocol::message::{DeviceId, Part};
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{Holding, StreamKey};
+use crate::timeline::{Proof, Stretch};
+
+/// A part on its way from a card into the archive, by the number the ledger gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartId(pub i64);
+
+/// How far a part has come. Each step is recorded before the next one begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// Located on the card; the spool may hold its first bytes already.
+    Pulling,
+    /// Whole in the spool, digest compared.
+    Pulled,
+    /// Written beside its final name; about to be, or already, renamed.
+    Publishing,
+    /// In the archive.
+    Archived,
+    /// Given up: the card lost or changed it; what had arrived is in a part of its own.
+    Abandoned,
+}
+
+impl PartState {
+    pub const ALL: [PartState; 5] = [
+        PartState::Pulling,
+        PartState::Pulled,
+        PartState::Publishing,
+        PartState::Archived,
+        PartState::Abandoned,
+    ];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            PartState::Pulling => "pulling",
+            PartState::Pulled => "pulled",
+            PartState::Publishing => "publishing",
+            PartState::Archived => "archived",
+            PartState::Abandoned => "abandoned",
+        }
+    }
+
+    /// True while work is left to do.
+    pub const fn is_active(self) -> bool {
+        matches!(self, PartState::Pulling | PartState::Pulled | PartState::Publishing)
+    }
+}
+
+/// A merged piece: what one part has become in the archive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Piece {
+    /// Relative to the archive's root.
+    pub path: PathBuf,
+    /// BLAKE3 of the file as it was written.
+    pub digest: [u8; 32],
+    pub size_bytes: u64,
+    /// From its first frame shown to the end of its last.
+    pub range: TimeRange,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartRecord {
+    pub id: PartId,
+    pub key: StreamKey,
+    pub part: Part,
+    pub state: PartState,
+    pub proof: Proof,
+    /// BLAKE3 of the part as read from the card, once the device has said it.
+    pub digest: Option<[u8; 32]>,
+    pub piece: Option<Piece>,
+    /// Media bytes that arrived for it, repeated ones included.
+    pub received_bytes: u64,
+    /// Of these, the ones that had arrived before.
+    pub resent_bytes: u64,
+    pub created: Timestamp,
+}
+
+/// A device as the command line shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    pub device: DeviceId,
+    pub online: bool,
+    pub agent_version: String,
+    pub last_heard: Option<Timestamp>,
+}
+
+/// A stream's timeline as of an instant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimelineRecord {
+    pub as_of: Timestamp,
+    pub stretches: Vec<Stretch>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("cannot open the ledger {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("no ledger at {path}: has `gapless serve` run with this configuration?")]
+    Absent { path: PathBuf },
+    #[error("the ledger {path} is of schema version {found}, this program knows up to {known}")]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the ledger cannot {what}")]
+    Query {
+        what: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the ledger's {what} is damaged: {found}")]
+    Damaged { what: &'static str, found: String },
+}
+
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    async fn put_device(&self, device: &DeviceRecord) -> Result<(), LedgerError>;
+    async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError>;
+
+    /// A stream is known from the first time this is called; `expected_from` is kept if already set.
+    async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError>;
+    async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError>;
+
+    async fn put_holding(&self, key: &StreamKey, holding: &Holding) -> Result<(), LedgerError>;
+    async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError>;
+
+    /// Enters a located part in state `Pulling`.
+    async fn add_part(&self, key: &StreamKey, part: &Part, now: Timestamp) -> Result<PartId, LedgerError>;
+    /// Everything but the identity of the part; `record.part` may shrink when a card loses its tail.
+    async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError>;
+    async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
+
+    /// Replaces the verdicts of a stream.
+    async fn put_verdicts(&self, key: &StreamKey, verdicts: &[Stretch]) -> Result<(), LedgerError>;
+    async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
+
+    /// Replaces the timeline that the command line shows.
+    async fn put_timeline(&self, key: &StreamKey, timeline: &TimelineRecord) -> Result<(), LedgerError>;
+    async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
+}

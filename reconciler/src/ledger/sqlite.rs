@@ -1,0 +1,511 @@
+//! The embedded ledger: one SQLite file in the server's state directory.
+//!
+//! Statements keep to the SQL that PostgreSQL speaks too (numbered parameters, upserts, no rowid tricks).
+//! Unsigned 64-bit numbers that may use all their bits are stored as text.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use protocol::message::Part;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+
+use super::{
+    DeviceRecord, Ledger, LedgerError, PartId, PartRecord, PartState, Piece, TimelineRecord,
+};
+use crate::fleet::{Holding, StreamKey};
+use crate::timeline::{Proof, Stretch};
+
+const SCHEMA_VERSION: i64 = 1;
+
+/// Version 1. Times are UTC nanoseconds; sets and descriptions are JSON or postcard, as named.
+const SCHEMA: &str = "
+CREATE TABLE device (
+    device TEXT PRIMARY KEY,
+    online BIGINT NOT NULL,
+    agent_version TEXT NOT NULL,
+    last_heard BIGINT
+);
+CREATE TABLE stream (
+    device TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    expected_from BIGINT NOT NULL,
+    holding_json TEXT,
+    timeline_json TEXT,
+    PRIMARY KEY (device, stream)
+);
+CREATE TABLE verdict (
+    device TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    start_ns BIGINT NOT NULL,
+    end_ns BIGINT NOT NULL,
+    state_json TEXT NOT NULL,
+    PRIMARY KEY (device, stream, start_ns)
+);
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY,
+    device TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    part_json TEXT NOT NULL,
+    state TEXT NOT NULL,
+    proof_json TEXT NOT NULL,
+    digest_json TEXT NOT NULL,
+    piece_json TEXT NOT NULL,
+    received_bytes BIGINT NOT NULL,
+    resent_bytes BIGINT NOT NULL,
+    created BIGINT NOT NULL
+);
+CREATE INDEX part_of_stream ON part (device, stream);
+";
+
+/// See [`Ledger`].
+#[derive(Debug, Clone)]
+pub struct SqliteLedger {
+    pool: SqlitePool,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger for the server, and makes it where there is none.
+    pub async fn open(path: &Path) -> Result<Self, LedgerError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A step is durable before the next one begins: see PartState.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10));
+        let ledger = Self::connect(path, options, 1).await?;
+        ledger.migrate(path).await?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger for looking only; the server may be running.
+    pub async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            return Err(LedgerError::Absent { path: path.to_owned() });
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(10));
+        let ledger = Self::connect(path, options, 1).await?;
+        ledger.check_version(path).await?;
+        Ok(ledger)
+    }
+
+    async fn connect(
+        path: &Path,
+        options: SqliteConnectOptions,
+        connections: u32,
+    ) -> Result<Self, LedgerError> {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .connect_with(options)
+            .await
+            .map(|pool| SqliteLedger { pool })
+            .map_err(|source| LedgerError::Open { path: path.to_owned(), source })
+    }
+
+    async fn check_version(&self, path: &Path) -> Result<i64, LedgerError> {
+        let (found,): (i64,) = sqlx::query_as("PRAGMA user_version")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|source| LedgerError::Open { path: path.to_owned(), source })?;
+        if found > SCHEMA_VERSION {
+            return Err(LedgerError::Newer {
+                path: path.to_owned(),
+                found,
+                known: SCHEMA_VERSION,
+            });
+        }
+        Ok(found)
+    }
+
+    async fn migrate(&self, path: &Path) -> Result<(), LedgerError> {
+        if self.check_version(path).await? == SCHEMA_VERSION {
+            return Ok(());
+        }
+        let failed = |source| LedgerError::Open { path: path.to_owned(), source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(failed)?;
+        sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn put_device(&self, device: &DeviceRecord) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO device (device, online, agent_version, last_heard) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (device) DO UPDATE SET online = excluded.online,
+             agent_version = excluded.agent_version, last_heard = excluded.last_heard",
+        )
+        .bind(device.device.as_str())
+        .bind(i64::from(device.online))
+        .bind(&device.agent_version)
+        .bind(device.last_heard.map(Timestamp::as_nanos))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(cannot("record a device"))
+    }
+
+    async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError> {
+        let rows = sqlx::query("SELECT device, online, agent_version, last_heard FROM device ORDER BY device")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(cannot("list devices"))?;
+        rows.iter().map(device_of).collect()
+    }
+
+    async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO stream (device, stream, expected_from) VALUES ($1, $2, $3)
+             ON CONFLICT (device, stream) DO NOTHING",
+        )
+        .bind(key.device.as_str())
+        .bind(key.stream.as_str())
+        .bind(expected_from.as_nanos())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(cannot("record a stream"))
+    }
+
+    async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError> {
+        let rows = sqlx::query("SELECT device, stream, expected_from FROM stream ORDER BY device, stream")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(cannot("list streams"))?;
+        rows.iter()
+            .map(|row| {
+                let from = Timestamp::from_nanos(column(row, "expected_from")?);
+                Ok((key_of(row)?, from))
+            })
+            .collect()
+    }
+
+    async fn put_holding(&self, key: &StreamKey, holding: &Holding) -> Result<(), LedgerError> {
+        self.set_stream("holding_json", key, holding, "record a coverage").await
+    }
+
+    async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError> {
+        self.get_stream("holding_json", key, "read a coverage").await
+    }
+
+    async fn add_part(&self, key: &StreamKey, part: &Part, now: Timestamp) -> Result<PartId, LedgerError> {
+        let (id,): (i64,) = sqlx::query_as(
+            "INSERT INTO part (device, stream, part_json, state, proof_json, digest_json, piece_json,
+             received_bytes, resent_bytes, created)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8) RETURNING id",
+        )
+        .bind(key.device.as_str())
+        .bind(key.stream.as_str())
+        .bind(json(part)?)
+        .bind(PartState::Pulling.word())
+        .bind(json(&Proof::None)?)
+        .bind(json(&None::<[u8; 32]>)?)
+        .bind(json(&None::<Piece>)?)
+        .bind(now.as_nanos())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(cannot("enter a part"))?;
+        Ok(PartId(id))
+    }
+
+    async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError> {
+        sqlx::query(
+            "UPDATE part SET part_json = $2, state = $3, proof_json = $4, digest_json = $5,
+             piece_json = $6, received_bytes = $7, resent_bytes = $8 WHERE id = $1",
+        )
+        .bind(record.id.0)
+        .bind(json(&record.part)?)
+        .bind(record.state.word())
+        .bind(json(&record.proof)?)
+        .bind(json(&record.digest)?)
+        .bind(json(&record.piece)?)
+        .bind(saturating_i64(record.received_bytes))
+        .bind(saturating_i64(record.resent_bytes))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(cannot("update a part"))
+    }
+
+    async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError> {
+        let rows = sqlx::query("SELECT * FROM part WHERE device = $1 AND stream = $2 ORDER BY id")
+            .bind(key.device.as_str())
+            .bind(key.stream.as_str())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(cannot("list parts"))?;
+        rows.iter().map(part_of).collect()
+    }
+
+    async fn put_verdicts(&self, key: &StreamKey, verdicts: &[Stretch]) -> Result<(), LedgerError> {
+        let failed = cannot("record a verdict");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        sqlx::query("DELETE FROM verdict WHERE device = $1 AND stream = $2")
+            .bind(key.device.as_str())
+            .bind(key.stream.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        for verdict in verdicts {
+            sqlx::query(
+                "INSERT INTO verdict (device, stream, start_ns, end_ns, state_json)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(key.device.as_str())
+            .bind(key.stream.as_str())
+            .bind(verdict.range.start().as_nanos())
+            .bind(verdict.range.end().as_nanos())
+            .bind(json(&verdict.state)?)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT start_ns, end_ns, state_json FROM verdict
+             WHERE device = $1 AND stream = $2 ORDER BY start_ns",
+        )
+        .bind(key.device.as_str())
+        .bind(key.stream.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(cannot("list verdicts"))?;
+        rows.iter().map(verdict_of).collect()
+    }
+
+    async fn put_timeline(&self, key: &StreamKey, timeline: &TimelineRecord) -> Result<(), LedgerError> {
+        self.set_stream("timeline_json", key, timeline, "record a timeline").await
+    }
+
+    async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError> {
+        self.get_stream("timeline_json", key, "read a timeline").await
+    }
+}
+
+impl SqliteLedger {
+    async fn set_stream(
+        &self,
+        field: &'static str,
+        key: &StreamKey,
+        value: &impl Serialize,
+        what: &'static str,
+    ) -> Result<(), LedgerError> {
+        let statement = format!("UPDATE stream SET {field} = $3 WHERE device = $1 AND stream = $2");
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(key.device.as_str())
+            .bind(key.stream.as_str())
+            .bind(json(value)?)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(cannot(what))
+    }
+
+    async fn get_stream<T: DeserializeOwned>(
+        &self,
+        field: &'static str,
+        key: &StreamKey,
+        what: &'static str,
+    ) -> Result<Option<T>, LedgerError> {
+        let statement = format!("SELECT {field} FROM stream WHERE device = $1 AND stream = $2");
+        let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(key.device.as_str())
+            .bind(key.stream.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(cannot(what))?;
+        let Some(row) = row else { return Ok(None) };
+        let text: Option<String> = column(&row, field)?;
+        text.map(|text| from_json(field, &text)).transpose()
+    }
+}
+
+fn cannot(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
+    move |source| LedgerError::Query { what, source }
+}
+
+fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, LedgerError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(name).map_err(|source| LedgerError::Query { what: name, source })
+}
+
+fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(value)
+        .map_err(|error| LedgerError::Damaged { what: "record to write", found: error.to_string() })
+}
+
+fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text)
+        .map_err(|error| LedgerError::Damaged { what, found: format!("{error} in {text:.80}") })
+}
+
+fn json_column<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<T, LedgerError> {
+    from_json(name, column::<&str>(row, name)?)
+}
+
+fn id_column<T: FromStr>(row: &SqliteRow, name: &'static str) -> Result<T, LedgerError> {
+    let text: &str = column(row, name)?;
+    text.parse().map_err(|_| LedgerError::Damaged { what: name, found: text.to_owned() })
+}
+
+fn key_of(row: &SqliteRow) -> Result<StreamKey, LedgerError> {
+    Ok(StreamKey { device: id_column(row, "device")?, stream: id_column(row, "stream")? })
+}
+
+fn device_of(row: &SqliteRow) -> Result<DeviceRecord, LedgerError> {
+    Ok(DeviceRecord {
+        device: id_column(row, "device")?,
+        online: column::<i64>(row, "online")? != 0,
+        agent_version: column(row, "agent_version")?,
+        last_heard: column::<Option<i64>>(row, "last_heard")?.map(Timestamp::from_nanos),
+    })
+}
+
+fn verdict_of(row: &SqliteRow) -> Result<Stretch, LedgerError> {
+    let start = Timestamp::from_nanos(column(row, "start_ns")?);
+    let end = Timestamp::from_nanos(column(row, "end_ns")?);
+    let range = TimeRange::new(start, end).ok_or_else(|| LedgerError::Damaged {
+        what: "verdict",
+        found: format!("it ends ({end}) before it starts ({start})"),
+    })?;
+    Ok(Stretch { range, state: json_column(row, "state_json")? })
+}
+
+fn part_of(row: &SqliteRow) -> Result<PartRecord, LedgerError> {
+    let word: &str = column(row, "state")?;
+    let state = PartState::ALL
+        .into_iter()
+        .find(|state| state.word() == word)
+        .ok_or_else(|| LedgerError::Damaged { what: "part state", found: word.to_owned() })?;
+    Ok(PartRecord {
+        id: PartId(column(row, "id")?),
+        key: key_of(row)?,
+        part: json_column(row, "part_json")?,
+        state,
+        proof: json_column(row, "proof_json")?,
+        digest: json_column(row, "digest_json")?,
+        piece: json_column(row, "piece_json")?,
+        received_bytes: u64::try_from(column::<i64>(row, "received_bytes")?).unwrap_or(0),
+        resent_bytes: u64::try_from(column::<i64>(row, "resent_bytes")?).unwrap_or(0),
+        created: Timestamp::from_nanos(column(row, "created")?),
+    })
+}
+
+fn saturating_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Where a server with this state directory keeps its ledger.
+pub fn ledger_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("ledger.sqlite")
+}
+
+#[cfg(test)]
+mod tests {
+    use sdcard_indexer::coverage::Coverage;
+    use sdcard_indexer::identity::{SegmentId, SegmentVersion};
+
+    use super::*;
+    use crate::timeline::State;
+
+    fn seconds(start: i64, end: i64) -> TimeRange {
+        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end)).unwrap()
+    }
+
+    fn key() -> StreamKey {
+        StreamKey { device: "camera".parse().unwrap(), stream: "main".parse().unwrap() }
+    }
+
+    fn part() -> Part {
+        Part {
+            segment: SegmentId(u64::MAX),
+            version: SegmentVersion { size_bytes: 9, fingerprint: u64::MAX - 1 },
+            start: 1,
+            end: 8,
+            range: seconds(10, 20),
+            uncertainty_ns: 3,
+            media: vec![1, 2, 3],
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_entered_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ledger_path(folder.path());
+        let holding = Holding { held: Coverage::from(seconds(0, 9)), ..Holding::default() };
+        let verdicts = [Stretch {
+            range: seconds(3, 4),
+            state: State::NeverRecorded { cause: "why".into() },
+        }];
+        let record = {
+            let ledger = SqliteLedger::open(&path).await.unwrap();
+            ledger.put_stream(&key(), Timestamp::from_unix_seconds(5)).await.unwrap();
+            ledger.put_stream(&key(), Timestamp::from_unix_seconds(6)).await.unwrap();
+            ledger.put_holding(&key(), &holding).await.unwrap();
+            ledger.put_verdicts(&key(), &verdicts).await.unwrap();
+            let id = ledger.add_part(&key(), &part(), Timestamp::from_unix_seconds(7)).await.unwrap();
+            let record = PartRecord {
+                id,
+                key: key(),
+                part: part(),
+                state: PartState::Archived,
+                proof: Proof::Digest,
+                digest: Some([5; 32]),
+                piece: Some(Piece {
+                    path: "camera/main/a.mp4".into(),
+                    digest: [6; 32],
+                    size_bytes: 100,
+                    range: seconds(10, 20),
+                }),
+                received_bytes: 8,
+                resent_bytes: 1,
+                created: Timestamp::from_unix_seconds(7),
+            };
+            ledger.update_part(&record).await.unwrap();
+            record
+        };
+        let ledger = SqliteLedger::open_read_only(&path).await.unwrap();
+        assert_eq!(ledger.streams().await.unwrap(), [(key(), Timestamp::from_unix_seconds(5))]);
+        assert_eq!(ledger.holding(&key()).await.unwrap(), Some(holding));
+        assert_eq!(ledger.verdicts(&key()).await.unwrap(), verdicts);
+        assert_eq!(ledger.parts(&key()).await.unwrap(), [record]);
+        assert_eq!(ledger.timeline(&key()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_of_a_newer_program_is_refused_by_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ledger_path(folder.path());
+        let ledger = SqliteLedger::open(&path).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 9").execute(&ledger.pool).await.unwrap();
+        drop(ledger);
+        let error = SqliteLedger::open(&path).await.unwrap_err().to_string();
+        assert!(error.contains("version 9") && error.contains("up to 1"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn looking_does_not_make_a_ledger() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ledger_path(folder.path());
+        assert!(matches!(SqliteLedger::open_read_only(&path).await, Err(LedgerError::Absent { .. })));
+        assert!(!path.exists());
+    }
+}

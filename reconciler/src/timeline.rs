@@ -1,0 +1,330 @@
+//! The timeline: every instant that should be recorded, in exactly one state.
+//!
+//! Pure. It paints facts in a fixed order, strongest first; an instant that is painted stays painted.
+//! It never rounds up: [`Completeness::percent`] says 100 only where [`Completeness::is_complete`] does.
+
+use std::fmt;
+use std::time::Duration;
+
+use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::time::TimeRange;
+use serde::{Deserialize, Serialize};
+
+/// The state of an instant; the words are those of the documentation, the API and the command line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    Archived {
+        by: Recorder,
+        proof: Proof,
+    },
+    /// Not in the archive, and the device has not been heard about it yet.
+    Missing,
+    /// The device holds it, and it is queued.
+    Pending,
+    Transferring,
+    /// The device answered that it never held it.
+    NeverRecorded {
+        cause: String,
+    },
+    /// Was on the card, and gone before it was pulled.
+    Overwritten {
+        cause: String,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+/// Who put it into the archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorder {
+    /// The central recorder, as it happened.
+    Live,
+    /// Gapless, from the device's card.
+    Edge,
+}
+
+/// How archived footage was proved to be what the card held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// Not Gapless's to prove: the central recorder wrote it.
+    None,
+    /// CRC32 of each chunk only: the card lost the segment before its digest could be had.
+    Chunks,
+    /// BLAKE3 of the whole part, as read from the card, equals what was written.
+    Digest,
+}
+
+impl State {
+    /// The word for it, as in JSON.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            State::Archived { .. } => "archived",
+            State::Missing => "missing",
+            State::Pending => "pending",
+            State::Transferring => "transferring",
+            State::NeverRecorded { .. } => "never_recorded",
+            State::Overwritten { .. } => "overwritten",
+            State::Failed { .. } => "failed",
+        }
+    }
+
+    /// True where nothing is left to do or to hope for.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, State::Archived { .. } | State::NeverRecorded { .. } | State::Overwritten { .. })
+    }
+}
+
+/// What a person wants to know beside the word.
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())?;
+        match self {
+            State::Archived { by: Recorder::Live, .. } => formatter.write_str(" live"),
+            State::Archived { by: Recorder::Edge, proof: Proof::Digest } => {
+                formatter.write_str(" from the card, digest equal")
+            }
+            State::Archived { by: Recorder::Edge, .. } => {
+                formatter.write_str(" from the card, chunks checked")
+            }
+            State::NeverRecorded { cause } | State::Overwritten { cause } => {
+                write!(formatter, ": {cause}")
+            }
+            State::Failed { reason } => write!(formatter, ": {reason}"),
+            State::Missing | State::Pending | State::Transferring => Ok(()),
+        }
+    }
+}
+
+/// A time range all of whose instants are in one state.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stretch {
+    #[serde(flatten)]
+    pub range: TimeRange,
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// All that is known of a stream, as sets of time.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What should be recorded, up to the instant from which absence may be judged.
+    pub expected: Coverage,
+    /// Written by the central recorder.
+    pub live: Coverage,
+    /// Merged from the card, by its proof.
+    pub edge: Vec<(TimeRange, Proof)>,
+    pub transferring: Coverage,
+    /// Concluded: never recorded, overwritten, failed.
+    pub verdicts: Vec<Stretch>,
+    /// What the device says it holds, where it has been heard.
+    pub held: Coverage,
+    /// Holes no longer than this are rounding, not loss.
+    pub join_tolerance: Duration,
+}
+
+impl Facts {
+    /// Everything in the archive, rounding closed.
+    pub fn archived(&self) -> Coverage {
+        let edge: Coverage = self.edge.iter().map(|(range, _)| *range).collect();
+        self.live.union(&edge).joined(self.join_tolerance)
+    }
+
+    /// What should be in the archive, is not, and is neither on its way nor concluded.
+    pub fn gaps(&self) -> Coverage {
+        let concluded: Coverage = self.verdicts.iter().map(|verdict| verdict.range).collect();
+        let answered = self.archived().union(&self.transferring).union(&concluded);
+        self.expected.difference(&answered.joined(self.join_tolerance))
+    }
+
+    /// Tiles `expected`, oldest first.
+    pub fn timeline(&self) -> Vec<Stretch> {
+        let mut canvas = Canvas { bare: self.expected.clone(), stretches: Vec::new() };
+        let archived = self.archived();
+        for (range, proof) in &self.edge {
+            let state = State::Archived { by: Recorder::Edge, proof: *proof };
+            canvas.paint(&Coverage::from(*range), &state);
+        }
+        canvas.paint(&archived, &State::Archived { by: Recorder::Live, proof: Proof::None });
+        canvas.paint(&self.transferring, &State::Transferring);
+        for verdict in &self.verdicts {
+            canvas.paint(&Coverage::from(verdict.range), &verdict.state);
+        }
+        canvas.paint(&self.held, &State::Pending);
+        canvas.paint(&self.expected, &State::Missing);
+        canvas.finish()
+    }
+}
+
+struct Canvas {
+    bare: Coverage,
+    stretches: Vec<Stretch>,
+}
+
+impl Canvas {
+    fn paint(&mut self, where_to: &Coverage, state: &State) {
+        let painted = self.bare.intersection(where_to);
+        self.bare = self.bare.difference(&painted);
+        self.stretches
+            .extend(painted.iter().map(|range| Stretch { range, state: state.clone() }));
+    }
+
+    fn finish(mut self) -> Vec<Stretch> {
+        self.stretches.sort_by_key(|stretch| stretch.range);
+        self.stretches.dedup_by(|next, previous| {
+            let continues =
+                previous.range.end() == next.range.start() && previous.state == next.state;
+            if continues {
+                previous.range = previous.range.hull(&next.range);
+            }
+            continues
+        });
+        self.stretches
+    }
+}
+
+/// How much of a timeline is settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Completeness {
+    pub expected: Duration,
+    pub archived: Duration,
+    /// Never recorded or overwritten: lost for good, and known to be.
+    pub lost: Duration,
+    /// Missing, pending, transferring or failed.
+    pub open: Duration,
+}
+
+impl Completeness {
+    pub fn of(timeline: &[Stretch]) -> Self {
+        let mut sums = Completeness::default();
+        for Stretch { range, state } in timeline {
+            let length = range.duration();
+            sums.expected += length;
+            match state {
+                State::Archived { .. } => sums.archived += length,
+                settled if settled.is_settled() => sums.lost += length,
+                _ => sums.open += length,
+            }
+        }
+        sums
+    }
+
+    /// Nothing is missing, pending, transferring or failed.
+    pub fn is_complete(&self) -> bool {
+        self.open.is_zero()
+    }
+
+    /// Settled share in percent, rounded down; 100 only where nothing is open.
+    pub fn percent(&self) -> u8 {
+        let settled = (self.expected - self.open).as_nanos() * 100;
+        match settled.checked_div(self.expected.as_nanos()) {
+            Some(percent) => u8::try_from(percent).unwrap_or(100),
+            None => 100,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sdcard_indexer::time::Timestamp;
+
+    use super::*;
+
+    fn seconds(start: i64, end: i64) -> TimeRange {
+        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end)).unwrap()
+    }
+
+    fn words(timeline: &[Stretch]) -> Vec<(i64, i64, &'static str)> {
+        let second = |t: Timestamp| t.as_nanos() / 1_000_000_000;
+        timeline
+            .iter()
+            .map(|s| (second(s.range.start()), second(s.range.end()), s.state.word()))
+            .collect()
+    }
+
+    fn tunnel() -> Facts {
+        Facts {
+            expected: seconds(0, 300).into(),
+            live: [seconds(0, 100), seconds(145, 300)].into_iter().collect(),
+            join_tolerance: Duration::from_millis(500),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn a_hole_is_missing_before_the_device_is_heard() {
+        let facts = tunnel();
+        assert_eq!(
+            words(&facts.timeline()),
+            [(0, 100, "archived"), (100, 145, "missing"), (145, 300, "archived")]
+        );
+        assert_eq!(facts.gaps(), Coverage::from(seconds(100, 145)));
+    }
+
+    #[test]
+    fn every_instant_is_in_one_state_and_the_strongest_fact_wins() {
+        let mut facts = tunnel();
+        facts.held = seconds(90, 140).into();
+        facts.transferring = seconds(99, 120).into();
+        facts.edge = vec![(seconds(99, 110), Proof::Digest)];
+        facts.verdicts = vec![Stretch {
+            range: seconds(130, 145),
+            state: State::NeverRecorded { cause: "the recorder was off".into() },
+        }];
+        let timeline = facts.timeline();
+        assert_eq!(
+            words(&timeline),
+            [
+                (0, 99, "archived"),
+                (99, 110, "archived"),
+                (110, 120, "transferring"),
+                (120, 130, "pending"),
+                (130, 145, "never_recorded"),
+                (145, 300, "archived")
+            ]
+        );
+        let tiled: Duration = timeline.iter().map(|stretch| stretch.range.duration()).sum();
+        assert_eq!(tiled, facts.expected.total());
+    }
+
+    #[test]
+    fn rounding_between_segments_is_not_a_hole() {
+        let mut facts = tunnel();
+        facts.live.insert(
+            TimeRange::new(
+                Timestamp::from_unix_seconds(100).saturating_add(Duration::from_millis(300)),
+                Timestamp::from_unix_seconds(145),
+            )
+            .unwrap(),
+        );
+        assert!(facts.gaps().is_empty());
+        assert!(Completeness::of(&facts.timeline()).is_complete());
+    }
+
+    #[test]
+    fn a_hundred_percent_is_said_only_of_what_is_complete() {
+        let facts = Facts {
+            expected: seconds(0, 100_000).into(),
+            live: seconds(0, 99_999).into(),
+            ..Facts::default()
+        };
+        let nearly = Completeness::of(&facts.timeline());
+        assert_eq!((nearly.percent(), nearly.is_complete()), (99, false));
+    }
+
+    #[test]
+    fn lost_footage_is_complete_but_not_archived() {
+        let mut facts = tunnel();
+        facts.verdicts = vec![Stretch {
+            range: seconds(100, 145),
+            state: State::Overwritten { cause: "gone from the card".into() },
+        }];
+        let completeness = Completeness::of(&facts.timeline());
+        assert!(completeness.is_complete());
+        assert_eq!(completeness.lost, Duration::from_secs(45));
+        assert_eq!(completeness.archived, Duration::from_secs(255));
+    }
+}
