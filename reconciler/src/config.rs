@@ -1,0 +1,333 @@
+//! `gapless.toml`: everything that can be set, with its default.
+//!
+//! Unknown keys are refused, so that a misspelt one is not silently a default. Relative paths are
+//! relative to the folder of the file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::message::{DeviceId, ServerId};
+use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::layout::{Layout, LayoutConfig, LayoutError, Preset};
+use sdcard_indexer::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::broker::BrokerConfig;
+use crate::fleet::StreamKey;
+use crate::link::{BrokerUrl, BrokerUrlError};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub broker: BrokerSection,
+    pub archive: ArchiveConfig,
+    pub pull: PullConfig,
+    /// Devices whose gaps are looked for before they are first heard.
+    #[serde(rename = "device", skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceConfig>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// This server's name on the wire.
+    pub id: ServerId,
+    /// Ledger, spool and index; never footage that is in the archive.
+    pub state_dir: PathBuf,
+    /// Take in devices that are not listed here when they first speak.
+    pub adopt_devices: bool,
+    /// No more devices than this are taken in.
+    pub max_devices: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            id: "gapless".parse().expect("a valid id"),
+            state_dir: "gapless-state".into(),
+            adopt_devices: true,
+            max_devices: 1_000,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSection {
+    /// `mqtt://[user[:password]@]host[:port]`; without it, the embedded broker is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<BrokerUrl>,
+    pub embedded: BrokerConfig,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveConfig {
+    pub root: PathBuf,
+    /// Where a stream's recordings lie below `root`; `{device}` and `{stream}` stand for its ids.
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Preset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// How long after it happened footage may still arrive by itself: a younger hole is not judged.
+    pub settle_s: u64,
+    /// Holes no longer than this are rounding, not loss.
+    pub join_tolerance_ms: u64,
+    /// A hole that the central recorder has not closed is pulled once it is this long.
+    pub open_gap_s: u64,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        ArchiveConfig {
+            root: "archive".into(),
+            path: "{device}/{stream}".into(),
+            layout: None,
+            template: None,
+            time_zone: None,
+            settle_s: 15,
+            join_tolerance_ms: 500,
+            open_gap_s: 60,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PullConfig {
+    /// Parts under way at once, over all devices.
+    pub max_active_parts: usize,
+    /// Parts under way at once from one device.
+    pub max_active_parts_per_device: usize,
+    /// Pulling stops before less than this is left on the spool's disk.
+    pub min_free_mib: u64,
+}
+
+impl Default for PullConfig {
+    fn default() -> Self {
+        PullConfig { max_active_parts: 16, max_active_parts_per_device: 2, min_free_mib: 512 }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    pub id: DeviceId,
+    pub streams: Vec<StreamId>,
+    /// From when on its recording should be whole; by default from the first instant known of it.
+    #[serde(default, with = "rfc3339", skip_serializing_if = "Option::is_none")]
+    pub expected_from: Option<Timestamp>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path}: {source}")]
+    Parse { path: PathBuf, source: toml::de::Error },
+    #[error("{path}: [archive]: {source}")]
+    Layout { path: PathBuf, source: LayoutError },
+    #[error("{path}: [archive] path = \"{template}\": {problem}")]
+    ArchivePath { path: PathBuf, template: String, problem: &'static str },
+    #[error("{path}: [broker] url: {source}")]
+    Broker { path: PathBuf, source: BrokerUrlError },
+    #[error("{path}: [{section}] {key} = {found}: {allowed}")]
+    Value { path: PathBuf, section: &'static str, key: &'static str, found: u64, allowed: &'static str },
+    #[error("{path}: [[device]] id = \"{device}\" stands there twice")]
+    TwiceTheSame { path: PathBuf, device: DeviceId },
+}
+
+impl Config {
+    /// The file a command reads when it is told none.
+    pub const DEFAULT_PATH: &str = "gapless.toml";
+
+    /// Reads, checks and completes the file. Without `path`: [`Config::DEFAULT_PATH`] where it
+    /// exists, else every default.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let default = Path::new(Self::DEFAULT_PATH);
+        match path {
+            Some(path) => Self::read(path),
+            None if default.exists() => Self::read(default),
+            None => Config::default().checked(default),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// `path` is for messages, and for what relative paths are relative to.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        config.checked(path)
+    }
+
+    fn checked(mut self, path: &Path) -> Result<Config, ConfigError> {
+        let base = path.parent().unwrap_or(Path::new(""));
+        self.server.state_dir = base.join(&self.server.state_dir);
+        self.archive.root = base.join(&self.archive.root);
+        self.layout().map_err(|source| ConfigError::Layout { path: path.to_owned(), source })?;
+        self.archive.check_path().map_err(|problem| ConfigError::ArchivePath {
+            path: path.to_owned(),
+            template: self.archive.path.clone(),
+            problem,
+        })?;
+        let least_one = [
+            ("server", "max_devices", self.server.max_devices),
+            ("pull", "max_active_parts", self.pull.max_active_parts),
+            ("pull", "max_active_parts_per_device", self.pull.max_active_parts_per_device),
+        ];
+        for (section, key, found) in least_one {
+            if found == 0 {
+                let allowed = "at least 1 is needed";
+                return Err(ConfigError::Value { path: path.to_owned(), section, key, found: 0, allowed });
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        match self.devices.iter().find(|device| !seen.insert(&device.id)) {
+            Some(twice) => {
+                Err(ConfigError::TwiceTheSame { path: path.to_owned(), device: twice.id.clone() })
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// How the archive's files are named.
+    pub fn layout(&self) -> Result<Layout, LayoutError> {
+        let ArchiveConfig { layout, template, time_zone, .. } = self.archive.clone();
+        let layout = match (layout, &template) {
+            (None, None) => Some(Preset::Onvif),
+            (layout, _) => layout,
+        };
+        LayoutConfig { layout, template, time_zone }.try_into()
+    }
+
+    /// The streams that are known before any device speaks.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamKey, Option<Timestamp>)> + '_ {
+        self.devices.iter().flat_map(|device| {
+            device.streams.iter().map(|stream| {
+                let key = StreamKey { device: device.id.clone(), stream: stream.clone() };
+                (key, device.expected_from)
+            })
+        })
+    }
+}
+
+impl ArchiveConfig {
+    /// The folder of a stream, relative to the root.
+    pub fn stream_path(&self, key: &StreamKey) -> PathBuf {
+        let path = self.path.replace("{device}", key.device.as_str());
+        PathBuf::from(path.replace("{stream}", key.stream.as_str()))
+    }
+
+    fn check_path(&self) -> Result<(), &'static str> {
+        let path = Path::new(&self.path);
+        let plain = |part| matches!(part, std::path::Component::Normal(_));
+        if !path.components().all(plain) {
+            return Err("it must be relative, without `.` and `..`");
+        }
+        if !self.path.contains("{device}") || !self.path.contains("{stream}") {
+            return Err("it must hold {device} and {stream}, or streams would share a folder");
+        }
+        Ok(())
+    }
+
+    pub fn settle(&self) -> Duration {
+        Duration::from_secs(self.settle_s)
+    }
+
+    pub fn join_tolerance(&self) -> Duration {
+        Duration::from_millis(self.join_tolerance_ms)
+    }
+
+    pub fn open_gap(&self) -> Duration {
+        Duration::from_secs(self.open_gap_s)
+    }
+}
+
+impl PullConfig {
+    pub fn min_free_bytes(&self) -> u64 {
+        self.min_free_mib.saturating_mul(1 << 20)
+    }
+}
+
+/// Instants as people write them in a file: RFC 3339.
+mod rfc3339 {
+    use sdcard_indexer::time::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(time),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Some).map_err(|error| {
+            D::Error::custom(format!("`{text}` is no instant such as 2026-11-23T10:00:00Z: {error}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::parse(text, Path::new("/etc/gapless.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_every_default_and_survives_printing() {
+        let config = Config::parse("", Path::new("/etc/gapless.toml")).unwrap();
+        assert_eq!(config.archive.root, Path::new("/etc/archive"));
+        let printed = toml::to_string(&config).unwrap();
+        let again = Config::parse(&printed, Path::new("/etc/gapless.toml")).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), printed);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_file_line_and_what_is_allowed() {
+        let error = refused("[archive]\nsettle_seconds = 3\n");
+        for part in ["/etc/gapless.toml", "line 2", "settle_seconds", "settle_s"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+
+    #[test]
+    fn an_archive_path_that_would_mix_streams_or_climb_out_is_refused() {
+        assert!(refused("[archive]\npath = \"{device}\"").contains("{stream}"));
+        assert!(refused("[archive]\npath = \"../{device}/{stream}\"").contains(".."));
+        assert!(refused("[archive]\npath = \"/{device}/{stream}\"").contains("relative"));
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        assert!(refused("[pull]\nmax_active_parts = 0").contains("max_active_parts"));
+        assert!(refused("[[device]]\nid = \"a b\"\nstreams = []").contains("a b"));
+        assert!(refused("[broker]\nurl = \"http://x\"").contains("mqtt://"));
+        let twice = "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []\n";
+        assert!(refused(twice).contains("twice"));
+    }
+
+    #[test]
+    fn a_streams_folder_follows_the_path() {
+        let config = Config::default();
+        let key = StreamKey { device: "cam".parse().unwrap(), stream: "main".parse().unwrap() };
+        assert_eq!(config.archive.stream_path(&key), Path::new("cam/main"));
+    }
+}

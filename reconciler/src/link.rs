@@ -1,0 +1,268 @@
+//! The server's connection to the broker, embedded or external.
+//!
+//! MQTT's own queues are not trusted with anything: on any error the client is dropped with all that was
+//! pending, and a new one made. What must arrive is repeated by those who asked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use protocol::MAX_PACKET_BYTES;
+use protocol::message::ServerId;
+use protocol::topic;
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const CONNECTION_TIMEOUT_S: u64 = 15;
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+const DEFAULT_PORT: u16 = 1883;
+/// Requests inside the MQTT client at once.
+const CLIENT_QUEUE: usize = 64;
+
+/// `mqtt://[user[:password]@]host[:port]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BrokerUrl {
+    pub host: String,
+    pub port: u16,
+    pub login: Option<(String, String)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerUrlError {
+    #[error("`{0}` is not a broker's address: write mqtt://host or mqtt://user:password@host:port")]
+    Malformed(String),
+    #[error("mqtts:// is not built in yet: use mqtt:// on a trusted network or through a tunnel")]
+    Tls,
+}
+
+impl FromStr for BrokerUrl {
+    type Err = BrokerUrlError;
+
+    fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
+        if text.starts_with("mqtts://") {
+            return Err(BrokerUrlError::Tls);
+        }
+        Self::parse(text).ok_or_else(|| BrokerUrlError::Malformed(text.to_owned()))
+    }
+}
+
+impl BrokerUrl {
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("mqtt://")?.trim_end_matches('/');
+        let (login, address) = match rest.rsplit_once('@') {
+            Some((login, address)) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                (Some((user.to_owned(), password.to_owned())), address)
+            }
+            None => (None, rest),
+        };
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') => (host, port.parse().ok()?),
+            _ => (address, DEFAULT_PORT),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let plain = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
+        plain.then(|| BrokerUrl { host: host.to_owned(), port, login })
+    }
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = BrokerUrlError;
+
+    fn try_from(text: String) -> Result<Self, BrokerUrlError> {
+        text.parse()
+    }
+}
+
+impl From<BrokerUrl> for String {
+    fn from(url: BrokerUrl) -> String {
+        match &url.login {
+            Some((user, password)) => format!("mqtt://{user}:{password}@{}:{}", url.host, url.port),
+            None => format!("mqtt://{}:{}", url.host, url.port),
+        }
+    }
+}
+
+/// Without the password: this is what logs and messages show.
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.login {
+            Some((user, _)) => write!(formatter, "mqtt://{user}@{}:{}", self.host, self.port),
+            None => write!(formatter, "mqtt://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A message to the broker.
+#[derive(Debug)]
+pub struct Outbound {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: QoS,
+}
+
+/// What comes from the broker, and what becomes of the connection.
+#[derive(Debug)]
+pub enum Inbound {
+    Up,
+    Down,
+    Message { topic: String, payload: Vec<u8> },
+}
+
+/// Where inbound traffic goes: media to those who pull, everything else to those who reconcile.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    pub control: mpsc::Sender<Inbound>,
+    pub transfer: mpsc::Sender<Inbound>,
+}
+
+impl Routes {
+    /// False once nobody listens any more.
+    async fn deliver(&self, server: &ServerId, topic: String, payload: Vec<u8>) -> bool {
+        let to = match topic::Topic::parse(&topic) {
+            Ok(topic::Topic::Data { server: to, .. } | topic::Topic::Tell { server: to, .. })
+                if to == *server =>
+            {
+                &self.transfer
+            }
+            _ => &self.control,
+        };
+        to.send(Inbound::Message { topic, payload }).await.is_ok()
+    }
+
+    async fn announce(&self, event: fn() -> Inbound) -> bool {
+        self.control.send(event()).await.is_ok() && self.transfer.send(event()).await.is_ok()
+    }
+}
+
+/// Keeps a connection until the receivers of `routes` or the senders of `outbound` are gone.
+pub async fn run(
+    url: BrokerUrl,
+    server: ServerId,
+    mut outbound: mpsc::Receiver<Outbound>,
+    routes: Routes,
+) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let (client, event_loop) = connect(&url, &server);
+        let up = Notify::new();
+        let ended = tokio::select! {
+            ended = poll(event_loop, &server, &routes, &up) => ended,
+            () = publish(client, &server, &mut outbound, &up) => return,
+        };
+        let Ended::Lost { was_up, error } = ended else { return };
+        if was_up {
+            retry = FIRST_RETRY;
+            if !routes.announce(|| Inbound::Down).await {
+                return;
+            }
+        }
+        tracing::warn!(broker = %url, %error, retry_ms = retry.as_millis() as u64, "no connection to the broker");
+        tokio::time::sleep(jittered(retry)).await;
+        retry = (retry * 2).min(LAST_RETRY);
+    }
+}
+
+fn connect(url: &BrokerUrl, server: &ServerId) -> (AsyncClient, EventLoop) {
+    let mut options = MqttOptions::new(topic::server_client_id(server), &url.host, url.port);
+    options.set_keep_alive(KEEP_ALIVE).set_clean_session(true);
+    options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    if let Some((user, password)) = &url.login {
+        options.set_credentials(user, password);
+    }
+    let (client, mut event_loop) = AsyncClient::new(options, CLIENT_QUEUE);
+    let mut network = NetworkOptions::new();
+    network.set_connection_timeout(CONNECTION_TIMEOUT_S).set_tcp_nodelay(true);
+    event_loop.set_network_options(network);
+    (client, event_loop)
+}
+
+enum Ended {
+    Lost { was_up: bool, error: rumqttc::ConnectionError },
+    NobodyListens,
+}
+
+async fn poll(mut event_loop: EventLoop, server: &ServerId, routes: &Routes, up: &Notify) -> Ended {
+    let mut was_up = false;
+    loop {
+        let listened = match event_loop.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                was_up = true;
+                up.notify_one();
+                routes.announce(|| Inbound::Up).await
+            }
+            Ok(Event::Incoming(Incoming::Publish(message))) => {
+                routes.deliver(server, message.topic, message.payload.to_vec()).await
+            }
+            Ok(_) => true,
+            Err(error) => return Ended::Lost { was_up, error },
+        };
+        if !listened {
+            return Ended::NobodyListens;
+        }
+    }
+}
+
+/// Ends when nobody can send any more.
+async fn publish(
+    client: AsyncClient,
+    server: &ServerId,
+    outbound: &mut mpsc::Receiver<Outbound>,
+    up: &Notify,
+) {
+    up.notified().await;
+    for (filter, qos) in topic::server_subscriptions(server) {
+        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        if client.subscribe(filter, qos).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    while let Some(Outbound { topic, payload, qos }) = outbound.recv().await {
+        if client.publish(topic, qos, false, payload).await.is_err() {
+            // The event loop ends by itself and says why.
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn jittered(delay: Duration) -> Duration {
+    delay.mul_f64(rand::random_range(0.75..1.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_with_their_defaults() {
+        let plain: BrokerUrl = "mqtt://broker".parse().unwrap();
+        assert_eq!((plain.host.as_str(), plain.port, plain.login), ("broker", 1883, None));
+        let full: BrokerUrl = "mqtt://me:se:cret@[::1]:2000/".parse().unwrap();
+        assert_eq!((full.host.as_str(), full.port), ("::1", 2000));
+        assert_eq!(full.login, Some(("me".into(), "se:cret".into())));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url: BrokerUrl = "mqtt://me:secret@broker".parse().unwrap();
+        assert!(!format!("{url} {url:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused() {
+        for text in ["broker", "http://broker", "mqtt://", "mqtt://broker:no", "mqtt://a b"] {
+            assert!(text.parse::<BrokerUrl>().is_err(), "{text}");
+        }
+        assert!("mqtts://broker".parse::<BrokerUrl>().unwrap_err().to_string().contains("mqtts"));
+    }
+}
