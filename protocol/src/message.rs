@@ -1,7 +1,8 @@
 //! The messages, as types. How they become bytes is [`crate::envelope`]'s business.
 //!
-//! Fields may only ever be appended, and then with a new [`crate::PROTOCOL_VERSION`]: postcard does not
-//! describe itself.
+//! Postcard does not describe itself: fields may only ever be appended, and then with a new
+//! [`crate::PROTOCOL_VERSION`]. A new variant goes last; a receiver that does not know it drops and counts
+//! the message. `tests/golden.rs` holds the bytes as they were agreed on.
 
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::id_type;
@@ -50,6 +51,7 @@ pub enum Presence {
     },
 }
 
+/// The device is here, on a connection of its own: repeated 2 s after connecting and every 60 s.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Online {
     pub connection: ConnectionId,
