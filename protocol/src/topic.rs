@@ -51,6 +51,16 @@ impl Topic {
             | Topic::Data(device, _) => device,
         }
     }
+
+    /// MQTT quality of service it is published and subscribed with.
+    ///
+    /// 0 for what is repeated anyway or made good by credit, 1 for the rest. Neither is delivery.
+    pub fn qos(&self) -> u8 {
+        match self {
+            Topic::Credit(_) | Topic::Data(..) => 0,
+            Topic::State(_) | Topic::Coverage(_) | Topic::Ask(_) | Topic::Tell(..) => 1,
+        }
+    }
 }
 
 impl fmt::Display for Topic {
@@ -94,18 +104,19 @@ fn parse(topic: &str) -> Option<Topic> {
     })
 }
 
-/// What a device listens to.
-pub fn device_subscriptions(device: &DeviceId) -> [String; 2] {
-    [Topic::Ask(device.clone()).to_string(), Topic::Credit(device.clone()).to_string()]
+/// What a device listens to: filters, each with the quality of service of [`Topic::qos`].
+pub fn device_subscriptions(device: &DeviceId) -> [(String, u8); 2] {
+    [Topic::Ask(device.clone()), Topic::Credit(device.clone())]
+        .map(|topic| (topic.to_string(), topic.qos()))
 }
 
-/// What a server listens to, of all devices.
-pub fn server_subscriptions(server: &ServerId) -> [String; 4] {
+/// What a server listens to, of all devices: filters, each with the quality of service of [`Topic::qos`].
+pub fn server_subscriptions(server: &ServerId) -> [(String, u8); 4] {
     [
-        format!("{ROOT}/+/state"),
-        format!("{ROOT}/+/coverage"),
-        format!("{ROOT}/+/tell/{server}"),
-        format!("{ROOT}/+/data/{server}"),
+        (format!("{ROOT}/+/state"), 1),
+        (format!("{ROOT}/+/coverage"), 1),
+        (format!("{ROOT}/+/tell/{server}"), 1),
+        (format!("{ROOT}/+/data/{server}"), 0),
     ]
 }
 
@@ -180,20 +191,29 @@ mod tests {
     }
 
     #[test]
-    fn a_server_listens_to_all_devices_and_a_device_to_itself() {
-        assert_eq!(
-            server_subscriptions(&server()),
-            [
-                "gapless/1/+/state",
-                "gapless/1/+/coverage",
-                "gapless/1/+/tell/depot",
-                "gapless/1/+/data/depot"
-            ]
-        );
-        assert_eq!(
-            device_subscriptions(&device()),
-            ["gapless/1/cam-7/ask", "gapless/1/cam-7/credit"]
-        );
+    fn a_device_listens_to_its_own_topics() {
+        let expected =
+            [("gapless/1/cam-7/ask".to_owned(), 1), ("gapless/1/cam-7/credit".to_owned(), 0)];
+        assert_eq!(device_subscriptions(&device()), expected);
+    }
+
+    #[test]
+    fn a_server_listens_to_what_every_device_says_to_all_and_to_it() {
+        let listens: Vec<Topic> = server_subscriptions(&server())
+            .into_iter()
+            .map(|(filter, qos)| {
+                let topic: Topic = filter.replace('+', "cam-7").parse().unwrap();
+                assert_eq!(topic.qos(), qos, "{filter}");
+                topic
+            })
+            .collect();
+        let expected = [
+            Topic::State(device()),
+            Topic::Coverage(device()),
+            Topic::Tell(device(), server()),
+            Topic::Data(device(), server()),
+        ];
+        assert_eq!(listens, expected);
     }
 
     #[test]
