@@ -5,15 +5,31 @@
 //!
 //! **Media time** is presentation time in nanoseconds since the first video sample of the segment in
 //! decode order (the first sample of the first track where there is no video). It says nothing about
-//! the wall clock: [`crate::segment`] puts the two together.
+//! the wall clock: [`crate::segment`] puts the two together. Where a file holds several recordings, each
+//! one's media time begins where that of the one before ends.
 
-pub mod fmp4;
-pub mod mp4;
+#![deny(clippy::indexing_slicing)]
+
+mod boxes;
+mod fmp4;
+mod movie;
+mod mp4;
 pub mod track;
+mod walk;
 
 pub use track::{Codec, MediaTime, Sample, Track, TrackKind};
+pub(crate) use walk::{Cursor, Recording, Walk};
 
 use std::io::{Read, Seek};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Tracks that a file may have.
+pub const MAX_TRACKS: usize = 16;
+/// Keyframes that [`keyframes`] hands out: 36 hours at one a second, in 2 MiB.
+pub const MAX_KEYFRAMES: usize = 1 << 17;
+/// Where every sample is a keyframe as audio's are, only so many of them count.
+const AUDIO_KEYFRAME_INTERVAL_NS: i64 = 1_000_000_000;
 
 /// Formats that can be walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize, serde::Deserialize)]
@@ -41,14 +57,17 @@ pub enum ContainerError {
     TooLarge { offset: u64, what: &'static str, limit: u64 },
 }
 
-/// What tier T1 knows of a file: from its head and its tail, without reading the media.
+/// What tier T1 knows of a file: from its box headers and indexes, without reading the media.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary {
     pub container: Container,
+    /// Of the first recording.
     pub tracks: Vec<Track>,
     /// Extent of the primary (first video, else first) track, from media time zero.
-    pub duration: std::time::Duration,
-    /// Bytes from the start of the file that are whole: a torn tail lies beyond.
+    pub duration: Duration,
+    /// Bytes from the start of the file that are whole: a torn tail lies beyond. A fragment is whole with
+    /// the last byte of its `mdat`, any other box with its own; of a plain MP4 whose `mdat` is cut off, the
+    /// samples of the primary track before the cut are.
     pub whole_bytes: u64,
     /// The first sample of the primary track is a keyframe.
     pub starts_with_keyframe: bool,
@@ -58,8 +77,183 @@ pub struct Summary {
     pub recordings: u32,
 }
 
+/// A place where playing, and cutting, can begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keyframe {
+    /// When it is shown.
+    pub time: MediaTime,
+    /// Where its first byte stands in the file.
+    pub offset: u64,
+}
+
+/// How a recording ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct End {
+    /// Everything before this offset is whole.
+    pub(crate) whole: u64,
+    pub(crate) torn: bool,
+    /// Where the next recording begins.
+    pub(crate) next: Option<u64>,
+}
+
+impl End {
+    fn torn(whole: u64) -> Self {
+        End { whole, torn: true, next: None }
+    }
+}
+
 /// Tier T1. `file_bytes` is the size to believe: bytes past it do not exist.
-pub fn summarise<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
-    let _ = (reader, file_bytes);
-    todo!()
+///
+/// Reads the sample tables of a plain MP4's primary track, or each fragment's `moof`: one read of a page a
+/// fragment, as hopping over them would cost.
+pub fn summarise<R: Read + Seek>(
+    reader: &mut R,
+    file_bytes: u64,
+) -> Result<Summary, ContainerError> {
+    let mut walk = Walk::open(reader, file_bytes)?;
+    let first = walk.recording();
+    let (container, tracks) = (first.container, first.tracks().cloned().collect());
+    let starts_with_keyframe = walk.next_primary()?.is_some_and(|sample| sample.keyframe);
+    loop {
+        while walk.next_primary()?.is_some() {}
+        if !walk.next_recording()? {
+            break;
+        }
+    }
+    let End { whole, torn, .. } = walk.file_end();
+    Ok(Summary {
+        container,
+        tracks,
+        duration: Duration::from_nanos(u64::try_from(walk.end().0).unwrap_or(0)),
+        whole_bytes: whole,
+        starts_with_keyframe,
+        torn,
+        recordings: walk.recordings(),
+    })
+}
+
+/// Tier T2: the keyframes of the primary track in decode order, times ever later. Of audio alone, where
+/// any sample will do, about one a second.
+///
+/// Costs the reads of [`summarise`], and 16 bytes a keyframe; more than [`MAX_KEYFRAMES`] are
+/// [`ContainerError::TooLarge`].
+pub fn keyframes<R: Read + Seek>(
+    reader: &mut R,
+    file_bytes: u64,
+) -> Result<Vec<Keyframe>, ContainerError> {
+    let mut walk = Walk::open(reader, file_bytes)?;
+    let mut keyframes = Vec::new();
+    loop {
+        let mut begins = GroupStarts::default();
+        while let Some(sample) = walk.next_primary()? {
+            let Some(track) = walk.recording().primary_track() else { break };
+            match begins.at(&sample, track) {
+                Some(_) if keyframes.len() == MAX_KEYFRAMES => {
+                    let limit = MAX_KEYFRAMES as u64;
+                    let what = "the number of keyframes";
+                    return Err(ContainerError::TooLarge { offset: sample.offset, what, limit });
+                }
+                Some(time) if sample.keyframe => {
+                    keyframes.push(Keyframe { time, offset: sample.offset });
+                }
+                _ => {}
+            }
+        }
+        if !walk.next_recording()? {
+            return Ok(keyframes);
+        }
+    }
+}
+
+/// Tells where groups of pictures begin in one recording, given its primary track's samples in decode order.
+///
+/// A group begins at the recording's first sample, keyframe or not, and at each keyframe shown later than the
+/// beginning of the group before.
+#[derive(Default, Debug)]
+pub(crate) struct GroupStarts {
+    last: Option<MediaTime>,
+}
+
+impl GroupStarts {
+    /// Where `sample` begins a group: when that group is first shown.
+    pub(crate) fn at(&mut self, sample: &Sample, track: &Track) -> Option<MediaTime> {
+        let time = sample.starts_at(track);
+        let earliest = match (self.last, track.kind) {
+            (None, _) => MediaTime(i64::MIN),
+            (Some(last), TrackKind::Video) => MediaTime(last.0.saturating_add(1)),
+            (Some(last), _) => MediaTime(last.0.saturating_add(AUDIO_KEYFRAME_INTERVAL_NS)),
+        };
+        let begins = (sample.keyframe || self.last.is_none()) && time >= earliest;
+        if begins {
+            self.last = Some(time);
+        }
+        begins.then_some(time)
+    }
+}
+
+/// All samples of the file: one recording after the other, in it track after track, each in decode order.
+pub fn samples<R: Read + Seek>(
+    reader: &mut R,
+    file_bytes: u64,
+) -> Result<Samples<'_, R>, ContainerError> {
+    let walk = Walk::open(reader, file_bytes)?;
+    Ok(Samples { cursor: walk.cursor(0), walk, track: 0, done: false })
+}
+
+/// Streams samples; see [`samples`]. Ends after the first error.
+#[derive(Debug)]
+pub struct Samples<'r, R> {
+    walk: Walk<'r, R>,
+    cursor: Option<Cursor>,
+    track: usize,
+    done: bool,
+}
+
+impl<R: Read + Seek> Samples<'_, R> {
+    /// The tracks of the recording that the last sample was of.
+    pub fn tracks(&self) -> impl ExactSizeIterator<Item = &Track> {
+        self.walk.recording().tracks()
+    }
+
+    fn advance(&mut self) -> Result<Option<Sample>, ContainerError> {
+        loop {
+            let sample = match &mut self.cursor {
+                // The primary track's end is where the recording ends: the walk itself has to see it.
+                _ if self.track == self.walk.recording().primary => self.walk.next_primary()?,
+                Some(cursor) => self.walk.next_of(cursor)?,
+                None => None,
+            };
+            if sample.is_some() {
+                return Ok(sample);
+            }
+            self.track += 1;
+            if self.track >= self.walk.recording().tracks().len() {
+                if !self.walk.next_recording()? {
+                    return Ok(None);
+                }
+                self.track = 0;
+            }
+            self.cursor = self.walk.cursor(self.track);
+        }
+    }
+}
+
+impl<R: Read + Seek> Iterator for Samples<'_, R> {
+    type Item = Result<Sample, ContainerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let sample = self.advance().transpose();
+        self.done = !matches!(sample, Some(Ok(_)));
+        sample
+    }
+}
+
+/// Where an offset that the file gives points to. In a recording that was appended to another by copying
+/// its bytes, offsets count from its own start, and only so lie in its media.
+fn place(offset: u64, recording_start: u64, media: &Range<u64>) -> u64 {
+    let moved = offset.saturating_add(recording_start);
+    if !media.contains(&offset) && media.contains(&moved) { moved } else { offset }
 }

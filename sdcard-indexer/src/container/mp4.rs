@@ -1,1 +1,283 @@
+//! Plain MP4: the samples of one track, read off its sample tables (ISO/IEC 14496-12, 8.6 and 8.7).
 //!
+//! Each table is read through a small window of its own, entry after entry; none is ever held whole, so
+//! that a file of eight hours takes the memory of one of a minute.
+
+use std::io::{Read, Seek};
+use std::ops::Range;
+
+use super::boxes::{Fields, Source, Window};
+use super::movie::{Table, Tables, TrackLayout};
+use super::track::{Sample, TrackKind};
+use super::{ContainerError, place};
+
+/// PCM has a "sample" per tick: handed out in runs of at most so many, as one sample each.
+const PCM_SAMPLES_AT_ONCE: u32 = 1024;
+
+/// Walks one track's samples in decode order.
+#[derive(Debug)]
+pub(super) struct TableCursor {
+    track: usize,
+    is_audio: bool,
+    tables: Tables,
+    /// Where the recording begins in the file, and where its media lies.
+    recording_start: u64,
+    media: Range<u64>,
+    sizes: Entries,
+    durations: Runs,
+    composition: Runs,
+    keyframes: Entries,
+    next_keyframe: Option<u32>,
+    chunks: ChunkCursor,
+    /// Samples handed out.
+    done: u32,
+    decode_ticks: i64,
+    started: bool,
+}
+
+impl TableCursor {
+    pub(super) fn new(
+        track: usize,
+        layout: &TrackLayout,
+        recording_start: u64,
+        media: Range<u64>,
+    ) -> Self {
+        let tables = layout.tables;
+        TableCursor {
+            track,
+            is_audio: layout.track.kind == TrackKind::Audio,
+            tables,
+            recording_start,
+            media,
+            sizes: Entries::new(tables.sizes),
+            durations: Runs::new(tables.durations),
+            composition: Runs::new(tables.composition),
+            keyframes: Entries::new(tables.keyframes.unwrap_or_default()),
+            next_keyframe: None,
+            chunks: ChunkCursor::new(&tables),
+            done: 0,
+            decode_ticks: 0,
+            started: false,
+        }
+    }
+
+    /// Decode time after the last sample that was handed out.
+    pub(super) fn decode_ticks(&self) -> i64 {
+        self.decode_ticks
+    }
+
+    /// The next sample; `None` after the last, or where the next one's bytes are not in the file.
+    pub(super) fn next<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<Sample>, ContainerError> {
+        if self.done == self.tables.sizes.entries {
+            return Ok(None);
+        }
+        if !self.started {
+            self.started = true;
+            self.next_keyframe = self.keyframes.next_word(source)?;
+        }
+        let Some(sample) = self.assemble(source)?.filter(|s| s.end_offset() <= source.end) else {
+            self.done = self.tables.sizes.entries;
+            return Ok(None);
+        };
+        self.decode_ticks = self.decode_ticks.saturating_add(i64::from(sample.duration));
+        Ok(Some(sample))
+    }
+
+    /// `None` where the tables run out of chunks before they run out of samples.
+    fn assemble<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<Sample>, ContainerError> {
+        if !self.chunks.enter(source, self.recording_start, &self.media)? {
+            return Ok(None);
+        }
+        let short = ContainerError::Malformed {
+            offset: self.tables.durations.first,
+            what: "fewer durations (stts) than samples (stsz)",
+        };
+        let one_duration = self.durations.next(source)?.ok_or(short)?;
+        let (count, size_bytes, duration) = match self.tables.constant_size {
+            Some(size) if self.is_audio && one_duration == 1 && self.durations.uniform() => {
+                let count = (self.tables.sizes.entries - self.done)
+                    .min(self.chunks.left)
+                    .min(PCM_SAMPLES_AT_ONCE);
+                self.durations.skip(count - 1);
+                (count, size.saturating_mul(count), count)
+            }
+            Some(size) => (1, size, one_duration),
+            None => (1, self.sizes.next_word(source)?.unwrap_or(0), one_duration),
+        };
+        // Version 0 holds unsigned offsets, version 1 signed ones: alike below 2^31, which no one passes.
+        let composition_offset = self.composition.next(source)?.unwrap_or(0) as i32;
+        let number = self.done + 1;
+        let keyframe =
+            self.is_audio || self.tables.keyframes.is_none() || self.next_keyframe == Some(number);
+        while self.next_keyframe.is_some_and(|next| next <= number) {
+            self.next_keyframe = self.keyframes.next_word(source)?;
+        }
+        self.done += count;
+        Ok(Some(Sample {
+            track: self.track,
+            decode_ticks: self.decode_ticks,
+            composition_offset,
+            duration,
+            size_bytes,
+            offset: self.chunks.advance(count, size_bytes),
+            keyframe,
+        }))
+    }
+}
+
+/// Goes from sample to sample through the chunks (`stsc` with `stco` or `co64`).
+#[derive(Debug)]
+struct ChunkCursor {
+    offsets: Entries,
+    wide: bool,
+    runs: Entries,
+    /// The next entry of `stsc`: the first chunk it is for (from 1), and how many samples each has.
+    next_run: Option<(u32, u32)>,
+    samples_per_chunk: u32,
+    /// Number of the current chunk, from 1; 0 before the first.
+    number: u32,
+    /// Samples left in the current chunk, and where the next of them lies.
+    left: u32,
+    offset: u64,
+    /// What is added to every offset: the start of a recording that was appended to another.
+    shift: u64,
+}
+
+impl ChunkCursor {
+    fn new(tables: &Tables) -> Self {
+        ChunkCursor {
+            offsets: Entries::new(tables.chunks),
+            wide: tables.wide_chunks,
+            runs: Entries::new(tables.samples_per_chunk),
+            next_run: None,
+            samples_per_chunk: 0,
+            number: 0,
+            left: 0,
+            offset: 0,
+            shift: 0,
+        }
+    }
+
+    /// Makes sure that the current chunk has a sample left; false where there is no further chunk.
+    fn enter<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+        recording_start: u64,
+        media: &Range<u64>,
+    ) -> Result<bool, ContainerError> {
+        while self.left == 0 {
+            let offset = if self.wide {
+                self.offsets.next::<R, 8>(source)?.map(u64::from_be_bytes)
+            } else {
+                self.offsets.next_word(source)?.map(u64::from)
+            };
+            let Some(offset) = offset else { return Ok(false) };
+            if self.number == 0 {
+                self.next_run = self.read_run(source)?;
+                self.shift = place(offset, recording_start, media).saturating_sub(offset);
+            }
+            self.number = self.number.saturating_add(1);
+            while let Some((_, samples)) = self.next_run.filter(|(first, _)| *first <= self.number)
+            {
+                self.samples_per_chunk = samples;
+                self.next_run = self.read_run(source)?;
+            }
+            self.left = self.samples_per_chunk;
+            self.offset = offset.saturating_add(self.shift);
+        }
+        Ok(true)
+    }
+
+    fn read_run<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<(u32, u32)>, ContainerError> {
+        let Some(entry) = self.runs.next::<R, 12>(source)? else { return Ok(None) };
+        let mut fields = Fields::new("stsc", self.runs.table.first, &entry);
+        Ok(Some((fields.u32()?, fields.u32()?)))
+    }
+
+    /// Where the next samples lie; steps over them. At most as many as are left.
+    fn advance(&mut self, count: u32, size_bytes: u32) -> u64 {
+        let offset = self.offset;
+        self.left = self.left.saturating_sub(count);
+        self.offset = offset.saturating_add(u64::from(size_bytes));
+        offset
+    }
+}
+
+/// The entries of a table, one after the other.
+#[derive(Debug)]
+struct Entries {
+    table: Table,
+    done: u32,
+    window: Window,
+}
+
+impl Entries {
+    fn new(table: Table) -> Self {
+        Entries { table, done: 0, window: Window::default() }
+    }
+
+    /// The next entry of `N` bytes; `None` after the last.
+    fn next<R: Read + Seek, const N: usize>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<[u8; N]>, ContainerError> {
+        if self.done == self.table.entries {
+            return Ok(None);
+        }
+        let at = self.table.first + u64::from(self.done) * N as u64;
+        self.done += 1;
+        Ok(self.window.bytes(source, at, N)?.first_chunk().copied())
+    }
+
+    fn next_word<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<u32>, ContainerError> {
+        Ok(self.next::<R, 4>(source)?.map(u32::from_be_bytes))
+    }
+}
+
+/// A run-length table (`stts`, `ctts`): a count and a value an entry; handed out value by value.
+#[derive(Debug)]
+struct Runs {
+    entries: Entries,
+    left: u32,
+    value: u32,
+}
+
+impl Runs {
+    fn new(table: Table) -> Self {
+        Runs { entries: Entries::new(table), left: 0, value: 0 }
+    }
+
+    /// The table has one value for all.
+    fn uniform(&self) -> bool {
+        self.entries.table.entries == 1
+    }
+
+    fn next<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<u32>, ContainerError> {
+        while self.left == 0 {
+            let Some(entry) = self.entries.next::<R, 8>(source)? else { return Ok(None) };
+            let mut fields = Fields::new("a run", self.entries.table.first, &entry);
+            (self.left, self.value) = (fields.u32()?, fields.u32()?);
+        }
+        self.left -= 1;
+        Ok(Some(self.value))
+    }
+
+    fn skip(&mut self, count: u32) {
+        self.left = self.left.saturating_sub(count);
+    }
+}

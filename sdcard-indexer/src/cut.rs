@@ -1,1 +1,0 @@
-//! Cutting: the keyframe-aligned byte ranges that hold a time range, and what a player needs to use them.
