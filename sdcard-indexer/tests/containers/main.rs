@@ -1,0 +1,38 @@
+//! The container walkers and the cutter, against real recordings and hostile bytes.
+//!
+//! ffmpeg makes the recordings and ffprobe is the judge of them; both must be installed
+//! (`apt-get install ffmpeg`).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "set-up that fails is a failed test")]
+
+mod against_ffprobe;
+mod cutting;
+mod ffmpeg;
+mod fixtures;
+mod reads;
+mod torn;
+
+use std::io::Cursor;
+
+use sdcard_indexer::container::{self, ContainerError, Sample, Track};
+
+/// All samples of a file in memory, each with the track it is of. Compare with `assert!(a == b)`: printed,
+/// they fill the screen.
+fn samples_of(file: &[u8]) -> Result<Vec<(Track, Sample)>, ContainerError> {
+    let mut reader = Cursor::new(file);
+    let mut samples = container::samples(&mut reader, file.len() as u64)?;
+    let mut all = Vec::new();
+    while let Some(sample) = samples.next() {
+        let sample = sample?;
+        let track = samples.tracks().nth(sample.track).expect("a sample's track exists").clone();
+        all.push((track, sample));
+    }
+    Ok(all)
+}
+
+fn summary_of(file: &[u8]) -> Result<container::Summary, ContainerError> {
+    container::summarise(&mut Cursor::new(file), file.len() as u64)
+}
+
+fn keyframes_of(file: &[u8]) -> Result<Vec<container::Keyframe>, ContainerError> {
+    container::keyframes(&mut Cursor::new(file), file.len() as u64)
+}

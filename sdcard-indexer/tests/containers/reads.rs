@@ -1,0 +1,73 @@
+//! What the walkers ask of a card, counted.
+
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use sdcard_indexer::container::{self, ContainerError};
+
+use crate::ffmpeg::Source;
+use crate::fixtures::top_level;
+
+/// Counts what is asked of the card.
+struct Counting<R> {
+    inner: R,
+    reads: usize,
+    bytes: usize,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        let read = self.inner.read(buffer)?;
+        self.bytes += read;
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Counting<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+fn counted<'f, T>(
+    file: &'f [u8],
+    ask: impl Fn(&mut Counting<Cursor<&'f [u8]>>, u64) -> Result<T, ContainerError>,
+) -> (usize, usize) {
+    let mut reader = Counting { inner: Cursor::new(file), reads: 0, bytes: 0 };
+    ask(&mut reader, file.len() as u64).unwrap();
+    (reader.reads, reader.bytes)
+}
+
+/// A minute with a keyframe a second; noise makes its pictures as large as those of a camera.
+fn minute(options: &str) -> Vec<u8> {
+    let noisy = "-stream_loop 9 -i SOURCE -vf noise=alls=40 -c:v libx264 -preset ultrafast -crf 28 \
+                 -g 25 -bf 2 -c:a copy";
+    Source::H264.made(&format!("{noisy} {options}"), "mp4").bytes
+}
+
+#[test]
+fn a_fragmented_recording_costs_one_read_a_fragment() {
+    let minute = minute("-movflags frag_keyframe+empty_moov+default_base_moof");
+    let boxes = top_level(&minute);
+    let fragments = boxes.iter().filter(|(kind, _)| kind == "moof").count();
+    assert!(fragments >= 60, "{fragments}");
+    let (reads, bytes) = counted(&minute, container::summarise);
+    println!(
+        "summarise: {reads} reads, {bytes} bytes in {fragments} fragments, {} in all",
+        minute.len()
+    );
+    // The head, the first fragment twice (to find media time zero), the box after the last.
+    assert!(reads <= fragments + 4, "{reads} reads");
+    assert!(bytes <= reads * 4096, "{bytes} bytes in {reads} reads");
+    assert_eq!(counted(&minute, container::keyframes), (reads, bytes));
+}
+
+#[test]
+fn a_plain_recording_costs_a_read_a_page_of_its_primary_tracks_tables() {
+    let minute = minute("");
+    let (reads, bytes) = counted(&minute, container::summarise);
+    println!("summarise: {reads} reads, {bytes} bytes of {}", minute.len());
+    // 1500 frames: 6 KB of sizes, up to 12 KB of composition offsets and of chunk offsets, and the boxes.
+    assert!(reads <= 32, "{reads} reads");
+    assert!(bytes <= reads * 4096, "{bytes} bytes in {reads} reads");
+}
