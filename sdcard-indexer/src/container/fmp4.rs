@@ -262,8 +262,12 @@ impl FragmentCursor {
             let first_flags = fields.u32_if(flags & 0x4 != 0)?;
             let fields_at = (fields.offset - moof.body) as usize;
             let bytes = run_bytes(fields, flags, samples, head.defaults.size)?;
+            if bytes == 0 {
+                // Samples without bytes lie nowhere: anywhere in the media will do.
+                at = at.clamp(data.start, data.end);
+            }
             let end = at.checked_add(bytes).ok_or_else(|| fields.malformed())?;
-            if bytes > 0 && !(data.start <= at && end <= data.end) {
+            if at < data.start || end > data.end {
                 let what = "sample data outside of the fragment's mdat";
                 return Err(ContainerError::Malformed { offset: moof.start, what });
             }

@@ -195,6 +195,22 @@ fn fragments_that_give_no_decode_time_follow_one_another() {
 }
 
 #[test]
+fn a_sample_without_bytes_lies_in_the_file_whatever_its_offset_says() {
+    let file = fixtures::H264_BFRAMES_EVERY_FRAME;
+    let last = samples_of(file).unwrap().pop().unwrap().1;
+    let mut empty = file.to_vec();
+    let find = |kind: &[u8]| file.windows(4).rposition(|found| found == kind).unwrap() + 4;
+    // In `tfhd`: flags, track, duration, size. In `trun`: flags, count, data offset.
+    let (size_at, offset_at) = (find(b"tfhd") + 12, find(b"trun") + 8);
+    assert_eq!(file[size_at..size_at + 4], last.size_bytes.to_be_bytes());
+    empty[size_at..size_at + 4].fill(0);
+    empty[offset_at..offset_at + 4].copy_from_slice(&i32::MAX.to_be_bytes());
+    let found = samples_of(&empty).unwrap().pop().unwrap().1;
+    assert_eq!((found.decode_ticks, found.size_bytes), (last.decode_ticks, 0));
+    assert!(found.end_offset() <= file.len() as u64);
+}
+
+#[test]
 fn boxes_that_mean_nothing_here_are_skipped_wherever_they_stand() {
     let mut file = Vec::new();
     for (kind, range) in top_level(fixtures::H264_AAC_FRAGMENTED) {
