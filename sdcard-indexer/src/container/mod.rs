@@ -144,7 +144,7 @@ pub fn keyframes<R: Read + Seek>(
     let mut walk = Walk::open(reader, file_bytes)?;
     let mut keyframes = Vec::new();
     loop {
-        let mut begins = GroupStarts::default();
+        let mut begins = GroupStarts::new(walk.end());
         while let Some(sample) = walk.next_primary()? {
             let Some(track) = walk.recording().primary_track() else { break };
             match begins.at(&sample, track) {
@@ -169,25 +169,32 @@ pub fn keyframes<R: Read + Seek>(
 ///
 /// A group begins at the recording's first sample, keyframe or not, and at each keyframe shown later than the
 /// beginning of the group before.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct GroupStarts {
+    zero: MediaTime,
     last: Option<MediaTime>,
 }
 
 impl GroupStarts {
+    /// `zero` is where the recording before ended, and so exactly where this one begins: by its own ticks
+    /// it does so to the nearest of them.
+    pub(crate) fn new(zero: MediaTime) -> Self {
+        GroupStarts { zero, last: None }
+    }
+
     /// Where `sample` begins a group: when that group is first shown.
     pub(crate) fn at(&mut self, sample: &Sample, track: &Track) -> Option<MediaTime> {
-        let time = sample.starts_at(track);
-        let earliest = match (self.last, track.kind) {
-            (None, _) => MediaTime(i64::MIN),
-            (Some(last), TrackKind::Video) => MediaTime(last.0.saturating_add(1)),
-            (Some(last), _) => MediaTime(last.0.saturating_add(AUDIO_KEYFRAME_INTERVAL_NS)),
+        let start = match self.last {
+            None => Some(self.zero),
+            Some(last) => {
+                let interval =
+                    if track.kind == TrackKind::Video { 1 } else { AUDIO_KEYFRAME_INTERVAL_NS };
+                let time = sample.starts_at(track);
+                (sample.keyframe && time.0 >= last.0.saturating_add(interval)).then_some(time)
+            }
         };
-        let begins = (sample.keyframe || self.last.is_none()) && time >= earliest;
-        if begins {
-            self.last = Some(time);
-        }
-        begins.then_some(time)
+        self.last = start.or(self.last);
+        start
     }
 }
 

@@ -75,8 +75,8 @@ pub(super) struct Groups<'r, R> {
 impl<'r, R: Read + Seek> Groups<'r, R> {
     pub(super) fn new(walk: Walk<'r, R>) -> Self {
         Groups {
+            starts: GroupStarts::new(walk.end()),
             walk,
-            starts: GroupStarts::default(),
             ahead: None,
             others: Vec::new(),
             begun: false,
@@ -103,7 +103,7 @@ impl<'r, R: Read + Seek> Groups<'r, R> {
             }
             group.push(sample);
         }
-        group.media.end = self.ahead.map_or(self.walk.end(), |(_, time)| time).max(start);
+        group.media.end = self.ahead.map_or(self.walk.end(), |(_, time)| time);
         self.take_others(group)?;
         Ok(true)
     }
@@ -113,7 +113,7 @@ impl<'r, R: Read + Seek> Groups<'r, R> {
             return Ok(None);
         }
         self.begun = true;
-        self.starts = GroupStarts::default();
+        self.starts = GroupStarts::new(self.walk.end());
         self.others.clear();
         let recording = self.walk.recording();
         let others = (0..recording.tracks().len()).filter(|&track| track != recording.primary);

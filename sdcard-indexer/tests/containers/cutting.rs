@@ -75,6 +75,8 @@ fn recordings() -> Vec<Vec<u8>> {
         files.extend([fragmented, anywhere, ""].map(|options| source.muxed(options).bytes));
     }
     files.push([fixtures::H264_AAC_FRAGMENTED, fixtures::H265_AAC_FASTSTART].concat());
+    // The second one's zero lies between ticks of its own.
+    files.push([fixtures::AAC_FRAGMENTED, fixtures::H264_BFRAMES_AAC_PLAIN].concat());
     files
 }
 
