@@ -11,6 +11,7 @@
 pub mod container;
 pub mod coverage;
 pub mod cut;
+pub mod durable;
 pub mod identity;
 pub mod index;
 pub mod layout;
