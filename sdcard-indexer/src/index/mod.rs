@@ -1,0 +1,318 @@
+//! The index: for each stream what its recordings hold, kept true to the directories.
+//!
+//! The files are the truth, the index is a cache of them: its log ([`crate::log`]) can vanish at any moment
+//! and is rebuilt. Recordings are opened for reading only; nothing is written but the log, and not even
+//! that while the card is not mounted.
+//!
+//! One thread owns an index, and it blocks on the card. Its driver calls [`Index::sweep`] at the start,
+//! every [`SWEEP_INTERVAL`] and when told to by [`Hint::SweepAll`]; in between [`Index::refresh`], with what
+//! the watcher says, and every few seconds with nothing, so that an open segment is followed.
+//!
+//! The deciding parts are pure: `table` (what follows from listings and readings) and `finality`.
+
+mod finality;
+mod locate;
+mod problem;
+mod read;
+mod store;
+mod stream;
+mod table;
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::identity::{SegmentId, SegmentVersion, StreamId};
+use crate::layout::Layout;
+use crate::scan::ScanLimits;
+use crate::segment::Segment;
+use crate::time::{TimeRange, Timestamp};
+use crate::watch::Hint;
+
+pub use locate::{LocateError, Located, LocatedPart};
+pub use problem::{Problem, ProblemKind};
+pub use read::{ReadError, SegmentReader};
+pub use store::{Durability, MemoryOnlyReason};
+pub use table::{FUTURE_TOLERANCE, StreamView};
+
+use problem::Told;
+use store::Store;
+use stream::{Look, Stream};
+use table::Table;
+
+/// How often everything is looked at, whatever the watcher says.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug)]
+pub struct StreamSource {
+    pub stream: StreamId,
+    pub root: PathBuf,
+    pub layout: Layout,
+}
+
+#[derive(Clone, Debug)]
+pub struct IndexConfig {
+    pub sources: Vec<StreamSource>,
+    /// Where the log is kept; `None`: nowhere, the index lives in memory only.
+    pub state_dir: Option<PathBuf>,
+    /// The roots lie on a file system of their own; where they lie on that of `/`, the card is missing.
+    pub require_mount: bool,
+    /// Holes in coverage no longer than this are none: the rounding of durations.
+    pub join_tolerance: Duration,
+    /// An open segment that has not changed for so long is taken as closed.
+    pub seal_after: Duration,
+    pub scan: ScanLimits,
+}
+
+impl IndexConfig {
+    pub fn new(sources: Vec<StreamSource>, state_dir: Option<PathBuf>) -> Self {
+        IndexConfig {
+            sources,
+            state_dir,
+            require_mount: false,
+            join_tolerance: Duration::from_millis(200),
+            seal_after: Duration::from_secs(10),
+            scan: ScanLimits::default(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error("stream `{0}` is configured twice")]
+    DuplicateStream(StreamId),
+}
+
+/// What one call of [`Index::sweep`] or [`Index::refresh`] found.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Per stream, the window in which what is held or gone has changed.
+    pub changed: Vec<(StreamId, TimeRange)>,
+    /// Segments whose names were seen for the first time.
+    pub added: usize,
+    /// Segments that are no longer there.
+    pub gone: usize,
+    /// Files that were opened and read.
+    pub read: usize,
+    /// Files that are still to be read.
+    pub unread: usize,
+    /// What was not told before, each file once.
+    pub problems: Vec<Problem>,
+    /// Further problems, beyond the number that is kept.
+    pub problems_untold: u64,
+    /// [`Index::durability`] is not what it was before this call.
+    pub durability_changed: bool,
+}
+
+impl Sweep {
+    fn merge(&mut self, later: Sweep) {
+        for (stream, window) in later.changed {
+            self.note_change(&stream, window);
+        }
+        self.added += later.added;
+        self.gone += later.gone;
+        self.read += later.read;
+        self.unread = later.unread;
+        self.problems.extend(later.problems);
+        self.problems_untold += later.problems_untold;
+        self.durability_changed |= later.durability_changed;
+    }
+
+    fn note_change(&mut self, stream: &StreamId, window: TimeRange) {
+        match self.changed.iter_mut().find(|(known, _)| known == stream) {
+            Some((_, known)) => *known = known.hull(&window),
+            None => self.changed.push((stream.clone(), window)),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Index {
+    config: IndexConfig,
+    streams: Vec<Stream>,
+    store: Store,
+    told: Told,
+    /// The card is there, and what its log says has been taken over.
+    attached: bool,
+}
+
+impl Index {
+    /// Takes over what the log says and looks at no recording. No stream is present until it is surveyed.
+    pub fn open(config: IndexConfig) -> Result<Index, IndexError> {
+        let mut known = HashSet::new();
+        if let Some(twice) = config.sources.iter().find(|source| !known.insert(&source.stream)) {
+            return Err(IndexError::DuplicateStream(twice.stream.clone()));
+        }
+        let mut index = Index {
+            streams: config.sources.iter().cloned().map(Stream::new).collect(),
+            store: Store::new(config.state_dir.clone()),
+            told: Told::default(),
+            attached: false,
+            config,
+        };
+        index.attach();
+        Ok(index)
+    }
+
+    /// Looks at every directory, reads every file that is new or changed, and keeps the log.
+    pub fn sweep(&mut self, now: Timestamp) -> Sweep {
+        let mut sweep = self.survey(now);
+        sweep.merge(self.read_unread(now, usize::MAX));
+        sweep
+    }
+
+    /// The first half of [`Index::sweep`]: looks at every directory and opens no file. What is new is then
+    /// known by its name, tier [`crate::segment::Tier::Names`].
+    pub fn survey(&mut self, now: Timestamp) -> Sweep {
+        let mut sweep = Sweep::default();
+        if self.attach() {
+            let mut look = Look::new(&self.config, &mut self.told, now);
+            for stream in &mut self.streams {
+                sweep.gone += stream.survey(&mut look);
+                sweep.added += stream.settle(self.config.seal_after, &mut look);
+                stream.table.bound_gone(stream.join(self.config.join_tolerance));
+            }
+            self.save();
+            if self.card_is_there() {
+                self.store.housekeep(&self.streams);
+            }
+        }
+        self.conclude(now, sweep)
+    }
+
+    /// The second half of [`Index::sweep`]: opens at most `limit` of the files that are to be read, each
+    /// stream's newest first.
+    pub fn read_unread(&mut self, now: Timestamp, limit: usize) -> Sweep {
+        let mut sweep = Sweep::default();
+        if self.attached {
+            for stream in &mut self.streams {
+                sweep.read += stream.read_unread(limit - sweep.read, &mut self.told);
+            }
+            self.save();
+        }
+        self.conclude(now, sweep)
+    }
+
+    /// Looks where `hints` point and at each stream's open segment, and reads what has changed.
+    pub fn refresh(&mut self, hints: &[Hint], now: Timestamp) -> Sweep {
+        if !self.attached || !self.card_is_there() || hints.contains(&Hint::SweepAll) {
+            return self.sweep(now);
+        }
+        let mut sweep = Sweep::default();
+        let mut look = Look::new(&self.config, &mut self.told, now);
+        for stream in self.streams.iter_mut().filter(|stream| stream.present) {
+            sweep.gone += stream.refresh(hints, &mut look);
+            sweep.added += stream.settle(self.config.seal_after, &mut look);
+        }
+        sweep.merge(self.read_unread(now, usize::MAX));
+        sweep
+    }
+
+    pub fn stream(&self, stream: &StreamId) -> Option<&StreamView> {
+        self.find(stream).map(|stream| &stream.view)
+    }
+
+    /// The segments that share time with `range`, oldest first; also those without any that start in it.
+    pub fn segments(&self, stream: &StreamId, range: TimeRange) -> impl Iterator<Item = &Segment> {
+        self.find(stream).into_iter().flat_map(move |stream| stream.table.touching(range))
+    }
+
+    /// Where a segment of [`Index::segments`] lies.
+    pub fn path_of(&self, segment: SegmentId) -> Option<PathBuf> {
+        self.streams.iter().find_map(|stream| stream.path_of(segment))
+    }
+
+    /// Opens the bytes that `version` names. A segment that has grown since still holds them; one that
+    /// holds others is read again at the next refresh.
+    pub fn open_segment(
+        &mut self,
+        segment: SegmentId,
+        version: SegmentVersion,
+    ) -> Result<SegmentReader, ReadError> {
+        let stream = self.streams.iter_mut().find(|stream| stream.table.find(segment).is_some());
+        stream.ok_or(ReadError::Gone)?.open_segment(segment, version)
+    }
+
+    /// False: the roots are to lie on a mounted card, and do not.
+    pub fn card_is_there(&self) -> bool {
+        !self.config.require_mount
+            || self.config.sources.iter().all(|source| is_mounted(&source.root))
+    }
+
+    /// Whether the index outlives this process, and if not, why.
+    pub fn durability(&self) -> &Durability {
+        self.store.durability()
+    }
+
+    /// What this process has had written to its log, without the file system's own share.
+    pub fn bytes_written(&self) -> u64 {
+        self.store.bytes_written()
+    }
+
+    fn find(&self, stream: &StreamId) -> Option<&Stream> {
+        self.streams.iter().find(|known| known.source.stream == *stream)
+    }
+
+    /// Notices a card that comes and goes. One that comes may be another one: all is taken from its log.
+    fn attach(&mut self) -> bool {
+        let there = self.card_is_there();
+        if there && !self.attached {
+            for stream in &mut self.streams {
+                stream.table = Table::default();
+            }
+            self.store.load(&mut self.streams);
+        }
+        self.attached = there;
+        there
+    }
+
+    /// The card may have gone while it was being read.
+    fn save(&mut self) {
+        if self.card_is_there() {
+            self.store.save(&mut self.streams);
+        }
+    }
+
+    fn conclude(&mut self, now: Timestamp, mut sweep: Sweep) -> Sweep {
+        for stream in &mut self.streams {
+            let join = stream.join(self.config.join_tolerance);
+            stream.present &= self.attached;
+            let view = if stream.present {
+                stream.table.view(now, join)
+            } else {
+                StreamView { gone: stream.view.gone.clone(), ..StreamView::absent() }
+            };
+            if let Some(window) = stream.view.change_to(&view) {
+                sweep.note_change(&stream.source.stream, window);
+            }
+            stream.view = view;
+            sweep.unread += stream.to_read().count();
+        }
+        (sweep.problems, sweep.problems_untold) = self.told.take();
+        sweep.durability_changed = self.store.take_change();
+        sweep
+    }
+}
+
+/// A root that does not exist yet is judged by the nearest directory above it that does.
+fn is_mounted(root: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    let nearest = root.ancestors().find_map(|directory| device(directory).ok());
+    nearest.is_some_and(|nearest| device(Path::new("/")).is_ok_and(|root| root != nearest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_mounted_where_it_lies_on_another_file_system_than_the_root_of_all() {
+        assert!(is_mounted(Path::new("/proc")));
+        assert!(is_mounted(Path::new("/proc/no/such/directory")));
+        assert!(!is_mounted(Path::new("/")));
+        assert!(!is_mounted(Path::new("/no-such-directory/card")));
+    }
+}

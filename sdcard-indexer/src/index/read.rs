@@ -1,0 +1,235 @@
+//! Opening recordings: for reading only, never through a link, and never another file than the one meant.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use crate::container::ContainerError;
+use crate::cut::CutError;
+use crate::identity::{FINGERPRINT_BYTES, SegmentVersion};
+use crate::segment::FileStamp;
+
+/// Why bytes of a segment cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the segment is no longer there")]
+    Gone,
+    #[error("another file stands under the segment's name")]
+    Changed,
+    #[error("the card cannot be read")]
+    Io(#[source] io::Error),
+    #[error("the recording cannot be cut")]
+    Cut(#[source] CutError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { ReadError::Gone } else { ReadError::Io(error) }
+    }
+}
+
+impl From<CutError> for ReadError {
+    fn from(error: CutError) -> Self {
+        match error {
+            CutError::Container(ContainerError::Io(error)) => error.into(),
+            other => ReadError::Cut(other),
+        }
+    }
+}
+
+/// An open recording with the identity of its bytes.
+///
+/// It is read through one small window, which begins as the head that the fingerprint is taken from. Walkers
+/// go from header to header, far apart: one read of the card for each.
+#[derive(Debug)]
+pub(super) struct Recording {
+    file: File,
+    pub stamp: FileStamp,
+    pub fingerprint: u64,
+    position: u64,
+    /// Where in the file the window lies.
+    window_start: u64,
+    window: Vec<u8>,
+}
+
+const WINDOW_BYTES: usize = FINGERPRINT_BYTES;
+
+impl Recording {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = open_for_reading(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let stamp = FileStamp::of(&metadata);
+        let mut window = vec![0; FINGERPRINT_BYTES];
+        let length = read_full_at(&file, &mut window, 0)?;
+        window.truncate(length);
+        let fingerprint = SegmentVersion::of(stamp.size_bytes, &window).fingerprint;
+        Ok(Recording { file, stamp, fingerprint, position: 0, window_start: 0, window })
+    }
+
+    pub fn version(&self) -> SegmentVersion {
+        SegmentVersion { size_bytes: self.stamp.size_bytes, fingerprint: self.fingerprint }
+    }
+
+    /// Whether the bytes that `version` names stand here. A file that has grown since still has them.
+    pub fn holds(&self, version: SegmentVersion) -> bool {
+        self.fingerprint == version.fingerprint && self.stamp.size_bytes >= version.size_bytes
+    }
+
+    pub fn into_reader(self, version: SegmentVersion) -> SegmentReader {
+        SegmentReader { file: self.file, version }
+    }
+
+    /// What the window has from the position on.
+    fn at_hand(&self) -> &[u8] {
+        let behind_start = self.position.checked_sub(self.window_start);
+        let from = behind_start.and_then(|distance| usize::try_from(distance).ok());
+        from.and_then(|from| self.window.get(from..)).unwrap_or_default()
+    }
+}
+
+impl Read for Recording {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at_hand().is_empty() {
+            if buffer.len() >= WINDOW_BYTES {
+                let count = self.file.read_at(buffer, self.position)?;
+                self.position += count as u64;
+                return Ok(count);
+            }
+            self.window.resize(WINDOW_BYTES, 0);
+            self.window_start = self.position;
+            let filled = read_full_at(&self.file, &mut self.window, self.position);
+            self.window.truncate(*filled.as_ref().unwrap_or(&0));
+            filled?;
+        }
+        let count = self.at_hand().read(buffer)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Recording {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        let position = match target {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
+            SeekFrom::End(distance) => self.file.metadata()?.len().checked_add_signed(distance),
+        };
+        let before_start =
+            || io::Error::new(io::ErrorKind::InvalidInput, "before the file's start");
+        self.position = position.ok_or_else(before_start)?;
+        Ok(self.position)
+    }
+}
+
+/// Where a file system forbids to leave the access time alone, it is touched: that is no write of ours.
+fn open_for_reading(path: &Path) -> io::Result<File> {
+    // Non-blocking: a pipe put under a segment's name must not stop the thread that reads the card.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let open = |flags: OFlag| OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    match open(flags | OFlag::O_NOATIME) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(flags),
+        outcome => outcome,
+    }
+}
+
+/// Short only at the end of the file.
+fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The bytes of one version of a segment.
+#[derive(Debug)]
+pub struct SegmentReader {
+    file: File,
+    version: SegmentVersion,
+}
+
+impl SegmentReader {
+    /// Fills as much of `buffer` as the version has from `offset` on; short only at its end.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.version.size_bytes.saturating_sub(offset);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        read_full_at(&self.file, buffer.get_mut(..length).unwrap_or_default(), offset)
+    }
+
+    pub fn version(&self) -> SegmentVersion {
+        self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::io::{Cursor, Write};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_recording_reads_and_seeks_as_its_bytes_in_memory_do(
+            size in 0..30_000_usize,
+            steps in prop::collection::vec((0..31_000_u64, -9_000..9_000_i64, 1..9_000_usize), 1..20),
+        ) {
+            let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / 251) as u8).collect();
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&bytes).unwrap();
+            let mut recording = Recording::open(file.path()).unwrap();
+            let mut memory = Cursor::new(bytes);
+            for (offset, distance, length) in steps {
+                let target = if distance % 3 == 0 {
+                    SeekFrom::Start(offset)
+                } else {
+                    SeekFrom::Current(distance)
+                };
+                prop_assert_eq!(recording.seek(target).ok(), memory.seek(target).ok());
+                let (mut read, mut expected) = (Vec::new(), Vec::new());
+                Read::by_ref(&mut recording).take(length as u64).read_to_end(&mut read).unwrap();
+                Read::by_ref(&mut memory).take(length as u64).read_to_end(&mut expected).unwrap();
+                prop_assert_eq!(read, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("file")).unwrap();
+        std::os::unix::fs::symlink("file", folder.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Recording::open(&folder.path().join("file")).is_ok());
+        assert!(Recording::open(&folder.path().join("link")).is_err());
+        assert!(Recording::open(&folder.path().join("pipe")).is_err());
+        assert!(Recording::open(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_reader_ends_where_its_version_ends_though_the_file_goes_on() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 6_000]).unwrap();
+        let recording = Recording::open(file.path()).unwrap();
+        let version = SegmentVersion { size_bytes: 5_000, ..recording.version() };
+        assert!(recording.holds(version));
+        let longer = SegmentVersion { size_bytes: 6_001, ..version };
+        assert!(!recording.holds(longer));
+        let reader = recording.into_reader(version);
+        let mut buffer = [0; 4_096];
+        assert_eq!(reader.read_at(0, &mut buffer).unwrap(), 4_096);
+        assert_eq!(reader.read_at(4_096, &mut buffer).unwrap(), 904);
+        assert_eq!(reader.read_at(5_000, &mut buffer).unwrap(), 0);
+    }
+}

@@ -1,0 +1,218 @@
+//! Keeps the tables of an index in its log, and gets them back.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::stream::Stream;
+use crate::coverage::Coverage;
+use crate::identity::SegmentId;
+use crate::log::record::{GoneRecord, Record, RemovedRecord, SegmentRecord};
+use crate::log::{Day, Log, LogError};
+use crate::segment::{Content, FileStamp, Segment, path_bytes};
+use crate::time::TimeRange;
+
+/// Dead records that a day's file may hold before it is worth a rewrite, besides as many as live ones.
+const DEAD_RECORDS: usize = 64;
+/// Ranges in one record: well below the longest frame.
+const RANGES_PER_RECORD: usize = 1_024;
+
+/// Whether the index outlives this process.
+#[derive(Debug)]
+pub enum Durability {
+    Persistent,
+    MemoryOnly(MemoryOnlyReason),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryOnlyReason {
+    #[error("no folder for the index is configured")]
+    NoFolder,
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    log: Option<Log>,
+    durability: Durability,
+    changed: bool,
+}
+
+impl Store {
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        let durability = match folder {
+            Some(_) => Durability::Persistent,
+            None => Durability::MemoryOnly(MemoryOnlyReason::NoFolder),
+        };
+        Store { log: folder.map(Log::new), durability, changed: false }
+    }
+
+    pub fn durability(&self) -> &Durability {
+        &self.durability
+    }
+
+    pub fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub fn bytes_written(&self) -> u64 {
+        self.log.as_ref().map_or(0, Log::bytes_written)
+    }
+
+    /// Takes over what the log says; records of streams that are not configured are passed over.
+    pub fn load(&mut self, streams: &mut [Stream]) {
+        let Some(log) = &mut self.log else { return };
+        let outcome = log.replay(|record| {
+            let (Record::Segment(SegmentRecord { stream: name, .. })
+            | Record::Removed(RemovedRecord { stream: name, .. })
+            | Record::Gone(GoneRecord { stream: name, .. })) = &record;
+            let stream = streams.iter_mut().find(|known| known.source.stream.as_str() == *name);
+            if let Some(stream) = stream {
+                stream.restore(&record);
+            }
+        });
+        self.conclude(outcome);
+    }
+
+    /// Appends what is new since the last call.
+    pub fn save(&mut self, streams: &mut [Stream]) {
+        let Some(log) = &mut self.log else { return };
+        for Stream { source, table, .. } in streams {
+            let stream = source.stream.as_str();
+            for (path, held) in table.take_removed() {
+                let removed = RemovedRecord { stream, path: path_bytes(&path), held };
+                log.append(Day::of(held.start()), &Record::Removed(removed));
+            }
+            for segment in table.take_unlogged() {
+                log.append(Day::of(segment.range.start()), &segment_record(stream, segment));
+            }
+        }
+        let outcome = log.flush();
+        self.conclude(outcome);
+    }
+
+    /// Writes anew the days of which most records are dead, or whose file is damaged; removes those of
+    /// which nothing is left.
+    pub fn housekeep(&mut self, streams: &[Stream]) {
+        let Some(log) = &mut self.log else { return };
+        let mut outcome = Ok(());
+        for (day, records) in log.days().collect::<Vec<_>>() {
+            let live = live_records(streams, day);
+            let done = match records {
+                _ if live == 0 => log.remove(day),
+                Some(records) if records <= 2 * live + DEAD_RECORDS => Ok(()),
+                _ => log.rewrite(day, &records_of(streams, day)),
+            };
+            outcome = outcome.and(done);
+        }
+        self.conclude(outcome);
+    }
+
+    /// A log that lacks something is not one to rely on, until housekeeping has made it whole.
+    fn conclude(&mut self, outcome: Result<(), LogError>) {
+        let was_persistent = matches!(self.durability, Durability::Persistent);
+        match outcome {
+            Err(error) => self.durability = Durability::MemoryOnly(error.into()),
+            Ok(()) if self.log.as_ref().is_some_and(|log| !log.is_damaged()) => {
+                self.durability = Durability::Persistent;
+            }
+            Ok(()) => {}
+        }
+        self.changed |= was_persistent != matches!(self.durability, Durability::Persistent);
+    }
+}
+
+fn segment_record<'a>(stream: &'a str, segment: &'a Segment) -> Record<'a> {
+    Record::Segment(SegmentRecord {
+        stream,
+        path: path_bytes(&segment.path),
+        size_bytes: segment.stamp.size_bytes,
+        modified_ns: segment.stamp.modified_ns,
+        fingerprint: segment.fingerprint,
+        held: segment.content == Content::Held,
+        start: segment.range.start(),
+        duration_ns: saturating_nanos(segment.range.duration()),
+        usable_bytes: segment.usable_bytes,
+    })
+}
+
+fn saturating_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn live_records(streams: &[Stream], day: Day) -> usize {
+    let live = |stream: &Stream| {
+        let segments = stream.table.starting_in(day.range()).iter();
+        let gone = !stream.table.gone_in(day.range()).is_empty();
+        segments.filter(|segment| segment.is_loggable()).count() + usize::from(gone)
+    };
+    streams.iter().map(live).sum()
+}
+
+fn records_of(streams: &[Stream], day: Day) -> Vec<Record<'_>> {
+    let mut records = Vec::new();
+    for Stream { source, table, .. } in streams {
+        let stream = source.stream.as_str();
+        let gone: Vec<TimeRange> = table.gone_in(reach(day)).into();
+        records.extend(gone.chunks(RANGES_PER_RECORD).map(|ranges| {
+            let gone = ranges.iter().copied().collect::<Coverage>();
+            Record::Gone(GoneRecord { stream, gone })
+        }));
+        let segments = table.starting_in(day.range()).iter();
+        records.extend(
+            segments
+                .filter(|segment| segment.is_loggable())
+                .map(|segment| segment_record(stream, segment)),
+        );
+    }
+    records
+}
+
+/// The day and the next one, into which its last segments reach. What is gone in the next day may be
+/// told by both files: it is a set.
+fn reach(day: Day) -> TimeRange {
+    let range = day.range();
+    TimeRange::starting_at(range.start(), 2 * range.duration())
+}
+
+impl Stream {
+    /// A record whose name tells another time than it did belongs to an older configuration: such a
+    /// segment is read anew.
+    fn restore(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Segment(record) => {
+                let path = Path::new(OsStr::from_bytes(record.path));
+                let named = self.source.layout.parse(path);
+                let Some(named) = named.filter(|named| named.start == record.start) else { return };
+                let duration = Duration::from_nanos(record.duration_ns);
+                self.table.restore(Segment {
+                    id: SegmentId::of(&self.source.stream, record.path),
+                    path: path.into(),
+                    stamp: FileStamp {
+                        size_bytes: record.size_bytes,
+                        modified_ns: record.modified_ns,
+                    },
+                    fingerprint: record.fingerprint,
+                    range: TimeRange::starting_at(record.start, duration),
+                    uncertainty: named.uncertainty,
+                    usable_bytes: record.usable_bytes,
+                    content: if record.held { Content::Held } else { Content::Nothing },
+                    sealed: true,
+                    future: false,
+                    unreadable: false,
+                    stale: false,
+                    unlogged: false,
+                    seen: 0,
+                });
+            }
+            Record::Removed(record) => {
+                let path = Path::new(OsStr::from_bytes(record.path));
+                self.table.restore_removed(path, record.held);
+            }
+            Record::Gone(record) => self.table.restore_gone(&record.gone),
+        }
+    }
+}
