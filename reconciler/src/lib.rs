@@ -8,4 +8,5 @@
 pub mod fleet;
 pub mod ledger;
 pub mod plan;
+pub mod pull;
 pub mod timeline;
