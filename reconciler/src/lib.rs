@@ -9,4 +9,5 @@ pub mod fleet;
 pub mod ledger;
 pub mod plan;
 pub mod pull;
+pub mod spool;
 pub mod timeline;
