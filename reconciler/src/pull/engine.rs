@@ -564,6 +564,7 @@ impl Engine {
                     self.counters.stalls += 1;
                     self.open_again(now, actions);
                 } else if now >= opening.speak_at {
+                    // One of the two applies, by whether the device has answered.
                     self.ask(now, actions);
                     self.grant(true, now, actions);
                 }

@@ -252,12 +252,15 @@ impl World {
     }
 
     fn run(mut self) -> Bill {
+        let mut turns_in_place = 0;
         while self.outcome.is_none() {
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.engine.next_deadline().map(|at| at.max(self.now));
             let Some(at) = next.into_iter().chain(deadline).min() else {
                 panic!("seed {}: nothing will ever happen again: {:?}", self.seed, self.engine);
             };
+            turns_in_place = if at == self.now { turns_in_place + 1 } else { 0 };
+            assert!(turns_in_place < 1000, "seed {}: turns in place: {:?}", self.seed, self.engine);
             self.now = at;
             assert!(
                 at < self.faults.until.after(PATIENCE),
