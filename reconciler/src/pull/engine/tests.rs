@@ -216,6 +216,10 @@ fn silence_with_credit_open_opens_again_and_then_backs_off() {
         assert_eq!(bench.until_opened().0, 5000 + back_off_ms);
     }
     assert_eq!(bench.engine.counters().stalls, 6);
+    // A byte makes up for all of it: the next opening does not wait.
+    let transfer = bench.transfer();
+    bench.data(transfer, START + 1000, 1000);
+    opened(&bench.data(transfer, START + 3000, 1000));
 }
 
 #[test]
