@@ -5,6 +5,7 @@
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it, [`ledger`] remembers, and
 //! [`reconcile`] ties all of it together.
 
+pub mod broker;
 pub mod fleet;
 pub mod ledger;
 pub mod plan;
