@@ -4,15 +4,18 @@
 //! is what Gapless promises and an all-purpose broker does not: who may use which topic (`access`), back pressure
 //! instead of loss (`guard`), retained presence (`retained`), a port known once `start` returns, and an end.
 //!
-//! It must never: drop a message without counting and logging it; hold more than
-//! `max_queued_chunks` chunks of media for one subscriber; keep anything on disk or any session after its connection;
-//! install a signal handler or a logger (rmqtt logs through the `log` crate); end the process.
+//! It must never: drop a message for a connected subscriber without counting and logging it; hold more than
+//! `max_queued_chunks` chunks for one (and one more for each agent that sends at that moment); keep anything on disk
+//! or any session after its connection; install a signal handler or a logger (rmqtt logs through the `log` crate);
+//! end the process.
 //!
 //! What is true under load:
 //! - A subscriber that does not read holds back its publishers: once `max_queued_chunks` wait for it, the broker
 //!   stops reading from any agent that sends it more, and TCP does the rest. Nothing is lost.
 //! - A subscriber that takes nothing for 15 s is disconnected. What was queued for it is gone, and it knows, because
 //!   its connection is.
+//! - Only chunks are bounded by number. Control messages to a subscriber that does not read pile up until those 15 s
+//!   are over; an agent that floods them can cost memory, and authentication is what will keep it out.
 //! - An agent held back gets no answer to its pings meanwhile; 15 s is below the 20 s keep-alive for that reason.
 //! - A client that comes back in the very moment its old connection ends may be refused once with "service
 //!   unavailable" (rmqtt 0.24 fails a takeover whose old side leaves by itself); the next attempt succeeds.
@@ -118,7 +121,8 @@ pub struct BrokerCounts {
     /// Messages to a topic that is not the client's own; each ended its connection.
     pub refused_publishes: u64,
     pub refused_subscriptions: u64,
-    /// Messages accepted and then not delivered: their subscriber left, or its queue of control messages was full.
+    /// Messages accepted and then not delivered. Not complete for a subscriber whose connection ended: what had not
+    /// even reached its queue goes with it, uncounted.
     pub dropped_messages: u64,
     /// Chunks that waited because their subscriber was behind.
     pub delayed_chunks: u64,
