@@ -1,1 +1,18 @@
+//! The rig: everything an end-to-end test of Gapless needs and the product must never see.
 //!
+//! Cameras that record ([`camera`]) from one committed clip ([`clip`]), cards as they come out of the
+//! field ([`cards`]), footage whose every frame is known ([`media`]), a link that is slow, far away or
+//! gone ([`link`]), and the real binaries and broker as child processes ([`process`], [`mosquitto`],
+//! [`artifacts`]).
+//!
+//! Nothing here waits for a state by sleeping, and nothing outlives the value that started it.
+
+pub mod artifacts;
+pub mod camera;
+pub mod cards;
+pub mod clip;
+pub mod link;
+pub mod media;
+pub mod mosquitto;
+pub mod naming;
+pub mod process;
