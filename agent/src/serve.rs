@@ -44,8 +44,8 @@ pub struct PartBytes {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartRead {
     pub length_bytes: u64,
-    /// The bytes, where they were wanted and not only hashed.
-    pub kept: Option<Vec<u8>>,
+    /// The bytes, where they were wanted and not only hashed; room for the frame's header before them.
+    pub frame: Option<Vec<u8>>,
     /// BLAKE3 of the whole part, with its last read.
     pub digest: Option<[u8; 32]>,
 }
@@ -56,7 +56,9 @@ pub struct Chunk {
     pub offset: u64,
     /// Time of the last credit, in the server's clock; 0 before the first.
     pub echo: u64,
-    pub bytes: Vec<u8>,
+    pub length_bytes: u64,
+    /// The payload behind [`protocol::frame::HEADER_BYTES`] that are still to be written.
+    pub frame: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -335,11 +337,12 @@ impl Serve {
         };
         match outcome {
             Ok(read) => {
-                transfer.ready = read.kept.map(|bytes| Chunk {
+                transfer.ready = read.frame.map(|frame| Chunk {
                     transfer: transfer.id,
                     offset: transfer.position,
                     echo: 0,
-                    bytes,
+                    length_bytes: read.length_bytes,
+                    frame,
                 });
                 transfer.position += read.length_bytes;
                 transfer.digest = read.digest;
@@ -389,8 +392,8 @@ impl Serve {
             return;
         };
         if let Some(mut chunk) = transfer.ready.take() {
-            transfer.bucket.take(now, chunk.bytes.len() as u64);
-            self.device_bucket.take(now, chunk.bytes.len() as u64);
+            transfer.bucket.take(now, chunk.length_bytes);
+            self.device_bucket.take(now, chunk.length_bytes);
             self.sending = Some(transfer.handle);
             chunk.echo = transfer.last_credit.map_or(0, |credit| credit.time);
             actions.push(Action::Send { server: transfer.server.clone(), chunk });

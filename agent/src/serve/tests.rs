@@ -63,8 +63,8 @@ impl Bench {
         let (handle, length_bytes, keep, part) = read_of(actions).expect("a read was asked for");
         let position = self.position(handle).unwrap_or(part.start);
         let digest = (position + length_bytes == part.end).then_some(DIGEST);
-        let kept = keep.then(|| vec![0; length_bytes as usize]);
-        self.event(Event::Read { handle, outcome: Ok(PartRead { length_bytes, kept, digest }) })
+        let frame = keep.then(|| vec![0; length_bytes as usize]);
+        self.event(Event::Read { handle, outcome: Ok(PartRead { length_bytes, frame, digest }) })
     }
 
     fn position(&self, handle: PartHandle) -> Option<u64> {
@@ -89,7 +89,7 @@ fn read_of(actions: &[Action]) -> Option<(PartHandle, u64, bool, PartBytes)> {
 fn sent_of(actions: &[Action]) -> Option<(u64, u64, usize, u64)> {
     actions.iter().find_map(|action| match action {
         Action::Send { chunk, .. } => {
-            Some((chunk.transfer.0, chunk.offset, chunk.bytes.len(), chunk.echo))
+            Some((chunk.transfer.0, chunk.offset, chunk.frame.len(), chunk.echo))
         }
         _ => None,
     })
@@ -327,7 +327,7 @@ fn cancel_is_idempotent_and_a_late_read_of_it_harms_nobody() {
     assert_eq!(closed_of(&bench.event(cancel.clone())), [(1, CloseCause::Cancelled)]);
     assert_eq!(bench.event(cancel), []);
     assert_eq!(read_of(&bench.open(open(1))), None, "the card answers one read after the other");
-    let late = PartRead { length_bytes: 1_000, kept: Some(vec![0; 1_000]), digest: None };
+    let late = PartRead { length_bytes: 1_000, frame: Some(vec![0; 1_000]), digest: None };
     let actions = bench.event(Event::Read { handle, outcome: Ok(late) });
     assert_eq!(sent_of(&actions), None);
     assert_eq!(read_of(&actions).map(|read| read.0 != handle), Some(true));
@@ -415,14 +415,14 @@ mod random_orders {
                     Action::Send { chunk, .. } => {
                         assert!(!self.sending, "two chunks at once");
                         self.sending = true;
-                        assert!(chunk.bytes.len() <= LIMITS.max_chunk_bytes as usize);
-                        let end = chunk.offset + chunk.bytes.len() as u64;
+                        assert!(chunk.frame.len() <= LIMITS.max_chunk_bytes as usize);
+                        let end = chunk.offset + chunk.length_bytes;
                         assert!(end <= self.granted[&chunk.transfer.0], "beyond the credit");
                         let expected = self.expected_offset.get_mut(&chunk.transfer.0).unwrap();
                         assert_eq!(chunk.offset, *expected, "a hole, or bytes sent twice");
                         *expected = end;
                         let content = (chunk.offset..end).map(|offset| offset as u8);
-                        assert!(chunk.bytes.iter().copied().eq(content));
+                        assert!(chunk.frame.iter().copied().eq(content));
                     }
                     Action::Tell { tell: Tell::End { transfer, .. }, .. } => {
                         assert_eq!(
@@ -450,9 +450,9 @@ mod random_orders {
                 if let Some(position) = position {
                     *position = end;
                 }
-                let kept = keep.then(|| (start..end).map(|offset| offset as u8).collect());
+                let frame = keep.then(|| (start..end).map(|offset| offset as u8).collect());
                 let digest = (end == part.end).then_some(DIGEST);
-                Ok(PartRead { length_bytes, kept, digest })
+                Ok(PartRead { length_bytes, frame, digest })
             };
             Some(Event::Read { handle, outcome })
         }

@@ -1,0 +1,408 @@
+//! The configuration file: every key, its default, and what is allowed.
+//!
+//! What serde reads is checked where it is read, so that a complaint can name the line. Nothing here
+//! touches anything but the file itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use protocol::frame::MAX_PAYLOAD_BYTES;
+use protocol::message::{DeviceId, DeviceLimits};
+use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::layout::{Layout, LayoutConfig};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Streams of one device.
+const MAX_STREAMS: usize = 32;
+const MAX_CHUNK_BYTES: u64 = MAX_PAYLOAD_BYTES as u64;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    /// `source` names line and key, and what is allowed.
+    #[error("the configuration {path} cannot be used: {source}")]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub device: DeviceId,
+    pub broker: Broker,
+    pub card: Card,
+    #[serde(default)]
+    pub index: Index,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(rename = "stream", deserialize_with = "streams")]
+    pub streams: Vec<Stream>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    pub url: BrokerUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Holds the password alone; a final newline does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    pub root: PathBuf,
+    /// Default: `.gapless` below the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// Do nothing on the root while no other file system is mounted there.
+    #[serde(default = "yes")]
+    pub require_mount: bool,
+}
+
+impl Card {
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| self.root.join(".gapless"))
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Index {
+    /// Segments that follow one another within this are one range.
+    #[serde(deserialize_with = "between::<_, 0, 60_000>")]
+    pub join_tolerance_ms: u64,
+    /// A segment that was not written to for so long is sealed.
+    #[serde(deserialize_with = "between::<_, 1, 3_600>")]
+    pub seal_after_seconds: u64,
+    /// The whole card is compared with the index so often; between, the kernel's hints are followed.
+    #[serde(deserialize_with = "between::<_, 10, 86_400>")]
+    pub sweep_every_seconds: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Index { join_tolerance_ms: 500, seal_after_seconds: 10, sweep_every_seconds: 600 }
+    }
+}
+
+impl Index {
+    pub fn join_tolerance(&self) -> Duration {
+        Duration::from_millis(self.join_tolerance_ms)
+    }
+
+    pub fn seal_after(&self) -> Duration {
+        Duration::from_secs(self.seal_after_seconds)
+    }
+
+    pub fn sweep_every(&self) -> Duration {
+        Duration::from_secs(self.sweep_every_seconds)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    #[serde(deserialize_with = "between::<_, 1, 64>")]
+    pub max_open_transfers: u64,
+    #[serde(deserialize_with = "between::<_, 1_024, MAX_CHUNK_BYTES>")]
+    pub max_chunk_bytes: u64,
+    /// Over all transfers; 0: no limit.
+    pub max_bytes_per_second: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_open_transfers: 4, max_chunk_bytes: MAX_CHUNK_BYTES, max_bytes_per_second: 0 }
+    }
+}
+
+impl From<&Limits> for DeviceLimits {
+    fn from(limits: &Limits) -> DeviceLimits {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        DeviceLimits {
+            max_chunk_bytes: small(limits.max_chunk_bytes),
+            max_open_transfers: small(limits.max_open_transfers),
+            max_bytes_per_second: limits.max_bytes_per_second,
+        }
+    }
+}
+
+/// Where one encoder output is recorded, and how its files are named.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "WrittenStream", into = "WrittenStream")]
+pub struct Stream {
+    pub id: StreamId,
+    /// Below the card's root.
+    pub path: PathBuf,
+    pub layout: Layout,
+}
+
+/// A stream as it stands in the file: `[[stream]]` with the keys of [`LayoutConfig`] beside its own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenStream {
+    id: StreamId,
+    path: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layout: Option<sdcard_indexer::layout::Preset>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time_zone: Option<String>,
+}
+
+impl TryFrom<WrittenStream> for Stream {
+    type Error = String;
+
+    fn try_from(written: WrittenStream) -> Result<Self, String> {
+        let WrittenStream { id, path, layout, template, time_zone } = written;
+        let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+        if !path.components().all(inside) {
+            return Err(format!(
+                "path = \"{}\" of stream `{id}`: allowed is a path below the card's root, without `..`",
+                path.display()
+            ));
+        }
+        let layout = Layout::try_from(LayoutConfig { layout, template, time_zone })
+            .map_err(|error| format!("stream `{id}`: {error}"))?;
+        Ok(Stream { id, path, layout })
+    }
+}
+
+impl From<Stream> for WrittenStream {
+    fn from(stream: Stream) -> Self {
+        let LayoutConfig { layout, template, time_zone } = stream.layout.into();
+        WrittenStream { id: stream.id, path: stream.path, layout, template, time_zone }
+    }
+}
+
+/// `mqtt://host[:port]`, or `mqtts://` in a build with the feature `tls`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BrokerUrl {
+    pub tls: bool,
+    /// A name or an address; an IPv6 address in its brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidUrl {
+    #[error("`{0}` is not a broker: allowed is mqtt://HOST or mqtt://HOST:PORT")]
+    Form(String),
+    #[error(
+        "`{0}`: this agent is built without TLS (cargo feature `tls`); allowed is mqtt://HOST:PORT"
+    )]
+    NoTls(String),
+}
+
+impl FromStr for BrokerUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let form = || InvalidUrl::Form(text.to_owned());
+        let (scheme, rest) = text.split_once("://").ok_or_else(form)?;
+        let (tls, default_port) = match scheme {
+            "mqtt" => (false, 1883),
+            "mqtts" if cfg!(feature = "tls") => (true, 8883),
+            "mqtts" => return Err(InvalidUrl::NoTls(text.to_owned())),
+            _ => return Err(form()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let address_end = rest.find(']').map_or(0, |bracket| bracket + 1);
+        let (host, port) = match rest.get(address_end..).and_then(|tail| tail.rfind(':')) {
+            Some(colon) => {
+                let (host, port) = rest.split_at(address_end + colon);
+                (host, port.trim_start_matches(':').parse().map_err(|_| form())?)
+            }
+            None => (rest, default_port),
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte);
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || !host.bytes().all(allowed) || host.contains(':') != bracketed {
+            return Err(form());
+        }
+        Ok(BrokerUrl { tls, host: host.to_owned(), port })
+    }
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = InvalidUrl;
+
+    fn try_from(text: String) -> Result<Self, InvalidUrl> {
+        text.parse()
+    }
+}
+
+impl From<BrokerUrl> for String {
+    fn from(url: BrokerUrl) -> String {
+        url.to_string()
+    }
+}
+
+impl std::fmt::Display for BrokerUrl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        write!(formatter, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// The whole configuration with every default filled in; reads back as the same.
+    pub fn effective(&self) -> String {
+        let mut config = self.clone();
+        config.card.state_dir = Some(config.card.state_dir());
+        toml::to_string(&config).expect("every part of a configuration has a TOML form")
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn between<'de, D, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<u64, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let number = u64::deserialize(deserializer)?;
+    if !(MIN..=MAX).contains(&number) {
+        return Err(D::Error::custom(format!("{number} is not allowed: give {MIN} to {MAX}")));
+    }
+    Ok(number)
+}
+
+fn streams<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stream>, D::Error> {
+    let streams = Vec::<Stream>::deserialize(deserializer)?;
+    if streams.is_empty() || streams.len() > MAX_STREAMS {
+        return Err(D::Error::custom(format!("give 1 to {MAX_STREAMS} [[stream]]")));
+    }
+    let mut ids = BTreeSet::new();
+    match streams.iter().find(|stream| !ids.insert(&stream.id)) {
+        Some(twice) => {
+            Err(D::Error::custom(format!("stream id `{}` stands twice: ids are unique", twice.id)))
+        }
+        None => Ok(streams),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = r#"device = "cam-7"
+[broker]
+url = "mqtt://broker.local"
+[card]
+root = "/mnt/card"
+[[stream]]
+id = "main"
+path = "main"
+layout = "mediamtx"
+time_zone = "Europe/Berlin"
+"#;
+
+    fn complaint(text: &str) -> String {
+        toml::from_str::<Config>(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_smallest_configuration_prints_with_every_default_and_reads_back() {
+        let config: Config = toml::from_str(SMALLEST).unwrap();
+        let printed = config.effective();
+        for line in [
+            r#"url = "mqtt://broker.local:1883""#,
+            r#"state_dir = "/mnt/card/.gapless""#,
+            "require_mount = true",
+            "join_tolerance_ms = 500",
+            "seal_after_seconds = 10",
+            "sweep_every_seconds = 600",
+            "max_open_transfers = 4",
+            "max_chunk_bytes = 65536",
+            "max_bytes_per_second = 0",
+            r#"layout = "mediamtx""#,
+            r#"time_zone = "Europe/Berlin""#,
+        ] {
+            assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
+        }
+        assert_eq!(toml::from_str::<Config>(&printed).unwrap().effective(), printed);
+    }
+
+    #[test]
+    fn the_example_that_is_shipped_is_a_valid_configuration() {
+        Config::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/agent.example.toml")))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_complaint_names_the_line_the_key_and_what_is_allowed() {
+        for (from, to, expected) in [
+            ("device = \"cam-7\"", "device = \"cam 7\"", vec!["line 1", "cam 7", "letters"]),
+            ("[card]", "[card]\nsize = 5", vec!["line 5", "size", "require_mount"]),
+            ("mqtt://broker.local", "http://x", vec!["line 3", "url", "mqtt://HOST"]),
+            ("\"main\"\nlayout", "\"../x\"\nlayout", vec!["line 6", "path", "without `..`"]),
+            ("layout = \"mediamtx\"", "layout = \"x\"", vec!["line 9", "layout", "onvif"]),
+            ("layout = \"mediamtx\"\n", "", vec!["line 6", "stream `main`", "layout"]),
+            (
+                "[card]",
+                "[limits]\nmax_chunk_bytes = 9\n[card]",
+                vec!["line 5", "max_chunk", "1024"],
+            ),
+            ("root = \"/mnt/card\"\n", "", vec!["line 4", "missing field `root`"]),
+        ] {
+            let text = SMALLEST.replace(from, to);
+            assert_ne!(text, SMALLEST, "{from} is not in the text");
+            let complaint = complaint(&text);
+            for word in expected {
+                assert!(complaint.contains(word), "{word} is not in\n{complaint}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_id_may_stand_only_once() {
+        let second = "[[stream]]\nid = \"main\"\npath = \"b\"\nlayout = \"onvif\"\n";
+        let complaint = complaint(&format!("{SMALLEST}{second}"));
+        assert!(complaint.contains("`main` stands twice"), "{complaint}");
+        assert!(complaint.contains("line 6"), "{complaint}");
+    }
+
+    #[test]
+    fn broker_urls_are_told_apart_from_everything_else() {
+        for (text, host, port) in [
+            ("mqtt://10.0.0.1:1884", "10.0.0.1", 1884),
+            ("mqtt://broker/", "broker", 1883),
+            ("mqtt://[::1]", "[::1]", 1883),
+            ("mqtt://[fe80::1%25eth0]:99", "[fe80::1%25eth0]", 99),
+        ] {
+            let url: BrokerUrl = text.parse().unwrap();
+            assert_eq!((url.host.as_str(), url.port), (host, port), "{text}");
+        }
+        for text in
+            ["", "mqtt://", "mqtt://:1883", "mqtt://a:b", "mqtt://::1", "mqtt://a b", "broker:1883"]
+        {
+            assert!(text.parse::<BrokerUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_is_refused_clearly_by_a_build_without_it() {
+        assert!(matches!("mqtts://broker".parse::<BrokerUrl>(), Err(InvalidUrl::NoTls(_))));
+    }
+}
