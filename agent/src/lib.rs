@@ -1,6 +1,19 @@
 //! The agent: tells the server what a card holds, and serves ranges of it.
-pub mod advertise;
-pub mod bucket;
-pub mod clock;
+//!
+//! In the order of the data: [`card`] owns the index and reads, [`advertise`] decides what of its coverage
+//! is told when, [`serve`] which bytes are sent next, [`session`] connects these to the [`link`], and
+//! [`agent`] makes one link after the other. It never writes to the card outside the index's folder.
+
+mod advertise;
+mod agent;
+mod backoff;
+mod bucket;
+mod card;
+mod clock;
 pub mod config;
-pub mod serve;
+mod link;
+mod serve;
+mod session;
+
+pub use agent::{AgentError, Status, run, run_watched};
+pub use config::Config;

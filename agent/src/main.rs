@@ -1,1 +1,163 @@
-fn main() {}
+//! The command line of `gapless-agent`: exit code 2 for usage and configuration, 1 for failure.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::{Config, Status};
+use lexopt::prelude::*;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+const HELP: &str = "\
+gapless-agent: tells a server what an SD card holds, and serves ranges of it.
+
+usage: gapless-agent run --config FILE [-v]
+       gapless-agent --check-config --config FILE
+       gapless-agent --print-config --config FILE
+
+  run             connect to the broker and serve until SIGTERM or SIGINT
+  --config FILE   the configuration in TOML; agent.example.toml explains every key
+  --check-config  say whether the configuration can be used, and exit
+  --print-config  print the configuration with every default filled in, and exit
+  -v, --verbose   log more; the log goes to standard error, never to the card
+  -h, --help      print this
+  -V, --version   print the version
+
+The smallest configuration:
+
+  device = \"cam-entrance\"
+  [broker]
+  url = \"mqtt://192.168.1.10:1883\"
+  [card]
+  root = \"/mnt/mmcblk0p1\"
+  [[stream]]
+  id = \"main\"
+  path = \"recordings\"
+  layout = \"mediamtx\"
+
+exit code: 0 done, 1 failure, 2 wrong usage or configuration
+";
+
+/// Wrong usage or configuration.
+const EXIT_USAGE: u8 = 2;
+
+enum Command {
+    Help,
+    Version,
+    Check(PathBuf),
+    Print(PathBuf),
+    Run { config: PathBuf, verbose: bool },
+}
+
+fn main() -> ExitCode {
+    let command = match parse(lexopt::Parser::from_env()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("gapless-agent: {error}; see gapless-agent --help");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let (Command::Check(path) | Command::Print(path) | Command::Run { config: path, .. }) =
+        &command
+    else {
+        match command {
+            Command::Version => println!("gapless-agent {}", env!("CARGO_PKG_VERSION")),
+            _ => print!("{HELP}"),
+        }
+        return ExitCode::SUCCESS;
+    };
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("gapless-agent: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match command {
+        Command::Run { verbose, .. } => match run(config, verbose) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("gapless-agent: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Print(_) => {
+            print!("{}", config.effective());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            println!("{} can be used", path.display());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
+    let (mut run, mut check, mut print, mut verbose) = (false, false, false, false);
+    let mut config = None;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            Long("config") => config = Some(PathBuf::from(arguments.value()?)),
+            Long("check-config") => check = true,
+            Long("print-config") => print = true,
+            Short('v') | Long("verbose") => verbose = true,
+            Value(command) if command == "run" && !run => run = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+    if !(run || check || print) {
+        return Err("give a command: run, --check-config or --print-config".into());
+    }
+    let config = config.ok_or("--config FILE is missing")?;
+    Ok(match (check, print) {
+        (true, true) => return Err("give one of --check-config and --print-config".into()),
+        (true, false) => Command::Check(config),
+        (false, true) => Command::Print(config),
+        (false, false) => Command::Run { config, verbose },
+    })
+}
+
+fn run(config: Config, verbose: bool) -> anyhow::Result<()> {
+    let level = if verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("told to stop");
+            notify(&[NotifyState::Stopping]);
+        };
+        let (status, watched) = watch::channel(Status::Starting);
+        tokio::select! {
+            outcome = agent::run_watched(config, shutdown, &status) => Ok(outcome?),
+            never = show(watched) => match never {},
+        }
+    })
+}
+
+/// Tells the supervisor, where there is one (`NOTIFY_SOCKET`), what the agent is at.
+async fn show(mut status: watch::Receiver<Status>) -> std::convert::Infallible {
+    while status.changed().await.is_ok() {
+        let text = match *status.borrow_and_update() {
+            Status::Starting => continue,
+            Status::Disconnected => "no link to the broker",
+            Status::Connected => "connected to the broker",
+        };
+        notify(&[NotifyState::Ready, NotifyState::Status(text)]);
+    }
+    std::future::pending().await
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the supervisor cannot be told");
+    }
+}

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use sdcard_indexer::segment::Tier;
+
 use super::*;
 
 fn id() -> StreamId {
@@ -16,8 +18,9 @@ fn view(held: &[(i64, i64)], final_until: i64) -> StreamView {
         gone: Coverage::new(),
         horizon: held.first().map(|first| Timestamp::from_nanos(first.0)),
         final_until: Timestamp::from_nanos(final_until),
-        tier: 1,
-        uncertainty_ns: 0,
+        present: true,
+        tier: Tier::Extent,
+        uncertainty: Duration::ZERO,
     }
 }
 

@@ -1,0 +1,74 @@
+//! The agent as a whole: one connection after the other, until it is told to stop.
+//!
+//! Everything runs on the caller's runtime, in one task and the link's; nothing is global, so that several
+//! agents can run in one process.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::backoff::Backoff;
+use crate::card::CardError;
+use crate::clock;
+use crate::config::Config;
+use crate::session::{Broken, Device, random};
+
+/// What ends an agent. A lost link does not: another one is made.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("cannot read the boot id")]
+    BootId(#[source] io::Error),
+    #[error(transparent)]
+    Card(#[from] CardError),
+}
+
+/// What a supervisor may show of an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The index takes over what its log says.
+    Starting,
+    /// No broker; it is tried again and again.
+    Disconnected,
+    Connected,
+}
+
+/// Runs an agent until `shutdown` is done; then says goodbye and returns within 2 s.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    run_watched(config, shutdown, &watch::Sender::new(Status::Starting)).await
+}
+
+/// As [`run`], and tells its status as it changes.
+pub async fn run_watched(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    status: &watch::Sender<Status>,
+) -> Result<(), AgentError> {
+    let mut shutdown = pin!(shutdown);
+    let mut device = Device::start(config).await?;
+    let mut backoff = Backoff::new();
+    loop {
+        status.send_replace(Status::Disconnected);
+        let begun = clock::boottime();
+        match device.connect(shutdown.as_mut(), status).await {
+            Ok(()) => break,
+            Err(Broken::Agent(error)) => return Err(error),
+            Err(Broken::Link(error)) => {
+                let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
+                let pause = backoff.after(lasted, random());
+                let broker = device.broker();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%broker, error, ?lasted, ?pause, "no link");
+                status.send_replace(Status::Disconnected);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shutdown.as_mut() => break,
+                }
+            }
+        }
+    }
+    device.stop().await;
+    Ok(())
+}

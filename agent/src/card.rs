@@ -1,0 +1,402 @@
+//! The card: one named thread owns the index and does all input and output on it.
+//!
+//! It opens recordings for reading only and writes nowhere but into the index's own folder. Bytes of a
+//! part are hashed as they are read, so that they are read once. Everybody else sends a [`Command`] and
+//! gets one [`Reply`]; both channels hold all that may be outstanding, so nobody ever waits for room.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use protocol::frame::HEADER_BYTES;
+use protocol::message::{BootMillis, ConnectionId, Part, RefusedReason, RequestId, ServerId};
+use sdcard_indexer::cut::CutLimits;
+use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::index::{
+    Index, IndexConfig, IndexError, LocateError, LocatedPart, ReadError, SegmentReader,
+    StreamSource, Sweep,
+};
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::watch::{Hint, Watcher};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::advertise::Views;
+use crate::clock;
+use crate::config::Config;
+use crate::serve::{PartBytes, PartHandle, PartRead};
+
+/// Questions that may be with the card at once; a further one is refused as busy.
+pub const MAX_LOCATES: usize = 8;
+/// The locates and one read.
+const MAX_OUTSTANDING: usize = MAX_LOCATES + 1;
+/// How often the kernel is asked for hints.
+const POLL_EVERY_MS: u64 = 200;
+/// How often open segments are looked at without a hint.
+const REFRESH_EVERY_MS: u64 = 1_000;
+/// Files read between two commands while many are new.
+const READ_SLICE: usize = 8;
+/// What the parts of one answer may take, so that it stays well below a packet.
+const MAX_ANSWER_BYTES: usize = 128 * 1024;
+/// What a part takes beside its media: ids, offsets, times.
+const PART_BYTES: usize = 96;
+const HASH_BUFFER_BYTES: usize = 64 * 1024;
+/// For the thread to finish what it does; a hung card must not keep a process alive.
+const STOP_TIMEOUT: Duration = Duration::from_millis(800);
+
+#[derive(Debug, thiserror::Error)]
+pub enum CardError {
+    #[error("cannot start the card's thread")]
+    Thread(#[source] io::Error),
+    #[error("cannot open the index")]
+    Index(#[from] IndexError),
+    /// A panic in it, which it has printed.
+    #[error("the card's thread has ended")]
+    Ended,
+}
+
+/// Who asked where a time range lies, and on which connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asker {
+    pub server: ServerId,
+    pub connection: ConnectionId,
+    pub request: RequestId,
+}
+
+#[derive(Debug)]
+pub enum Command {
+    Locate { asker: Asker, stream: StreamId, range: TimeRange },
+    Read { handle: PartHandle, cursor: Box<PartCursor>, length_bytes: u64, keep: bool },
+}
+
+/// Parts that hold a time range, and where to ask on.
+#[derive(Debug)]
+pub struct Answer {
+    pub stream: StreamId,
+    pub parts: Vec<Part>,
+    pub next: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub enum Reply {
+    Located { asker: Asker, outcome: Result<Answer, RefusedReason> },
+    Read { handle: PartHandle, cursor: Box<PartCursor>, outcome: Result<PartRead, RefusedReason> },
+}
+
+/// How far a part has been read and hashed. Travels with each read, so the thread remembers none.
+#[derive(Debug)]
+pub struct PartCursor {
+    part: PartBytes,
+    position: u64,
+    reader: Option<SegmentReader>,
+    hasher: blake3::Hasher,
+}
+
+impl PartCursor {
+    pub fn new(part: PartBytes) -> Self {
+        PartCursor { part, position: part.start, reader: None, hasher: blake3::Hasher::new() }
+    }
+
+    fn read(
+        &mut self,
+        index: &mut Index,
+        length_bytes: u64,
+        keep: bool,
+    ) -> Result<PartRead, ReadError> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => index.open_segment(self.part.segment, self.part.version)?,
+        };
+        let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
+        let frame = if keep {
+            let mut frame = vec![0; HEADER_BYTES + length];
+            self.hash_next(&reader, &mut frame[HEADER_BYTES..])?;
+            Some(frame)
+        } else {
+            let mut buffer = vec![0; HASH_BUFFER_BYTES.min(length)];
+            let mut left = length;
+            while left > 0 {
+                let slice = &mut buffer[..left.min(HASH_BUFFER_BYTES)];
+                left -= slice.len();
+                self.hash_next(&reader, slice)?;
+            }
+            None
+        };
+        self.reader = Some(reader);
+        let whole = self.position == self.part.end;
+        let digest = whole.then(|| *self.hasher.finalize().as_bytes());
+        Ok(PartRead { length_bytes, frame, digest })
+    }
+
+    fn hash_next(&mut self, reader: &SegmentReader, buffer: &mut [u8]) -> Result<(), ReadError> {
+        if reader.read_at(self.position, buffer).map_err(ReadError::Io)? < buffer.len() {
+            // The version had these bytes once: the file was cut off since.
+            return Err(ReadError::Changed);
+        }
+        self.hasher.update(buffer);
+        self.position += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+/// The end of the thread that everybody else holds.
+#[derive(Debug)]
+pub struct Card {
+    commands: SyncSender<Command>,
+    pub replies: mpsc::Receiver<Reply>,
+    pub views: watch::Receiver<Views>,
+}
+
+impl Card {
+    /// Starts the thread and waits for it to take over what the index's log says.
+    pub async fn start(config: &Config) -> Result<Card, CardError> {
+        let (commands, orders) = sync_channel(MAX_OUTSTANDING);
+        let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
+        let (views_sender, views) = watch::channel(Views::new());
+        let (opened, ready) = oneshot::channel();
+        let config = config.clone();
+        thread::Builder::new()
+            .name("card".to_owned())
+            .spawn(move || match CardThread::open(&config, orders, answers, views_sender) {
+                Ok(mut card) => {
+                    // Fails only where nobody waits any more; then the command channel is closed too.
+                    let _ = opened.send(Ok(()));
+                    card.run();
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            })
+            .map_err(CardError::Thread)?;
+        ready.await.map_err(|_| CardError::Ended)??;
+        Ok(Card { commands, replies, views })
+    }
+
+    /// The caller keeps to one read and [`MAX_LOCATES`] at once.
+    pub fn submit(&self, command: Command) -> Result<(), CardError> {
+        self.commands.try_send(command).map_err(|_| CardError::Ended)
+    }
+
+    /// Lets the thread end. The index is safe at any moment, so it is waited for only a little.
+    pub async fn stop(mut self) {
+        drop(self.commands);
+        let ended = async { while self.replies.recv().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("the card is still busy: it is left to itself");
+        }
+    }
+}
+
+struct CardThread {
+    index: Index,
+    /// `None` where the kernel gives none: then only sweeps and open segments are looked at.
+    watcher: Option<Watcher>,
+    streams: Vec<StreamId>,
+    orders: Receiver<Command>,
+    answers: mpsc::Sender<Reply>,
+    views: watch::Sender<Views>,
+    sweep_every: Duration,
+    swept_at: Option<BootMillis>,
+    refreshed_at: BootMillis,
+    polled_at: BootMillis,
+    unread: usize,
+    card_was_there: bool,
+}
+
+impl CardThread {
+    fn open(
+        config: &Config,
+        orders: Receiver<Command>,
+        answers: mpsc::Sender<Reply>,
+        views: watch::Sender<Views>,
+    ) -> Result<Self, CardError> {
+        let index_config = index_config(config);
+        let roots = index_config.sources.iter().map(|source| source.root.clone()).collect();
+        let watcher = Watcher::new(roots, index_config.scan)
+            .inspect_err(|error| tracing::warn!(%error, "changes are found by sweeps only"))
+            .ok();
+        Ok(CardThread {
+            index: Index::open(index_config)?,
+            watcher,
+            streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
+            orders,
+            answers,
+            views,
+            sweep_every: config.index.sweep_every(),
+            swept_at: None,
+            refreshed_at: BootMillis(0),
+            polled_at: BootMillis(0),
+            unread: 0,
+            card_was_there: false,
+        })
+    }
+
+    /// Until nobody can send commands any more.
+    fn run(&mut self) {
+        loop {
+            self.look(clock::boottime());
+            let wait_ms = if self.unread > 0 { 0 } else { POLL_EVERY_MS };
+            match self.orders.recv_timeout(Duration::from_millis(wait_ms)) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let reply = match command {
+            Command::Locate { asker, stream, range } => {
+                Reply::Located { asker, outcome: self.locate(stream, range) }
+            }
+            Command::Read { handle, mut cursor, length_bytes, keep } => {
+                let outcome = cursor.read(&mut self.index, length_bytes, keep);
+                let outcome = outcome.map_err(|error| {
+                    tracing::info!(segment = %cursor.part.segment, %error, "a part cannot be read");
+                    reason(&error)
+                });
+                Reply::Read { handle, cursor, outcome }
+            }
+        };
+        // Fails only where nobody listens any more; then the command channel is closed too.
+        let _ = self.answers.blocking_send(reply);
+    }
+
+    fn locate(&mut self, stream: StreamId, range: TimeRange) -> Result<Answer, RefusedReason> {
+        let located = self.index.locate(&stream, range, &CutLimits::default());
+        let located = located.map_err(|error| {
+            tracing::info!(%stream, %range, %error, "a time range cannot be located");
+            match error {
+                LocateError::UnknownStream(_) => RefusedReason::Malformed,
+            }
+        })?;
+        for (segment, error) in &located.unusable {
+            tracing::info!(%segment, %error, "a segment cannot be located in full");
+        }
+        let mut answer = Answer { stream, parts: Vec::new(), next: located.next };
+        let mut bytes = 0;
+        for part in located.parts {
+            let part = message_of(part);
+            bytes += part.media.len() + PART_BYTES;
+            if bytes > MAX_ANSWER_BYTES && !answer.parts.is_empty() {
+                answer.next = Some(part.range.start());
+                break;
+            }
+            answer.parts.push(part);
+        }
+        Ok(answer)
+    }
+
+    /// Looks at the card as far as it is due, without keeping a command waiting for long.
+    fn look(&mut self, now: BootMillis) {
+        let since = |then: BootMillis| Duration::from_millis(now.0.saturating_sub(then.0));
+        let sweep_due = self.swept_at.is_none_or(|swept| since(swept) >= self.sweep_every);
+        let card_came = self.index.card_is_there() && !self.card_was_there;
+        if sweep_due || card_came {
+            return self.survey(now);
+        }
+        // A refresh reads all that is unread at once, and hints can wait in the kernel for so long.
+        if self.unread > 0 {
+            let sweep = self.index.read_unread(clock::realtime(), READ_SLICE);
+            return self.note(sweep);
+        }
+        if since(self.polled_at) < Duration::from_millis(POLL_EVERY_MS) {
+            return;
+        }
+        self.polled_at = now;
+        let hints = self.hints();
+        if hints.contains(&Hint::SweepAll) {
+            self.survey(now);
+        } else if !hints.is_empty()
+            || since(self.refreshed_at) >= Duration::from_millis(REFRESH_EVERY_MS)
+        {
+            self.refreshed_at = now;
+            let sweep = self.index.refresh(&hints, clock::realtime());
+            self.note(sweep);
+        }
+    }
+
+    fn hints(&mut self) -> Vec<Hint> {
+        let Some(watcher) = &mut self.watcher else { return Vec::new() };
+        watcher.poll().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the watch has ended: changes are found by sweeps only");
+            self.watcher = None;
+            vec![Hint::SweepAll]
+        })
+    }
+
+    fn survey(&mut self, now: BootMillis) {
+        self.swept_at = Some(now);
+        self.card_was_there = self.index.card_is_there();
+        if let Some(watcher) = &mut self.watcher {
+            watcher.renew();
+        }
+        let sweep = self.index.survey(clock::realtime());
+        tracing::info!(
+            card = self.card_was_there,
+            added = sweep.added,
+            gone = sweep.gone,
+            unread = sweep.unread,
+            "card surveyed"
+        );
+        self.note(sweep);
+    }
+
+    /// Tells what a look at the card brought.
+    fn note(&mut self, sweep: Sweep) {
+        self.unread = sweep.unread;
+        for problem in &sweep.problems {
+            let (stream, path) = (&problem.stream, problem.path.display());
+            tracing::warn!(%stream, %path, problem = %problem.kind, "a file cannot be used in full");
+        }
+        if sweep.problems_untold > 0 {
+            tracing::warn!(count = sweep.problems_untold, "further files cannot be used in full");
+        }
+        if sweep.durability_changed {
+            tracing::info!(durability = ?self.index.durability(), "how the index is kept changed");
+        }
+        self.views.send_if_modified(|views| {
+            let mut changed = false;
+            for id in &self.streams {
+                let Some(view) = self.index.stream(id) else { continue };
+                if views.get(id) != Some(view) {
+                    views.insert(id.clone(), view.clone());
+                    changed = true;
+                }
+            }
+            changed
+        });
+    }
+}
+
+fn index_config(config: &Config) -> IndexConfig {
+    let sources = config.streams.iter().map(|stream| StreamSource {
+        stream: stream.id.clone(),
+        root: config.card.root.join(&stream.path),
+        layout: stream.layout.clone(),
+    });
+    IndexConfig {
+        require_mount: config.card.require_mount,
+        join_tolerance: config.index.join_tolerance(),
+        seal_after: config.index.seal_after(),
+        ..IndexConfig::new(sources.collect(), Some(config.card.state_dir()))
+    }
+}
+
+fn reason(error: &ReadError) -> RefusedReason {
+    match error {
+        ReadError::Gone => RefusedReason::Gone,
+        ReadError::Changed => RefusedReason::Changed,
+        ReadError::Io(_) | ReadError::Cut(_) => RefusedReason::CardError,
+    }
+}
+
+fn message_of(part: LocatedPart) -> Part {
+    Part {
+        segment: part.segment,
+        version: part.version,
+        start: part.bytes.start,
+        end: part.bytes.end,
+        range: part.range,
+        uncertainty_ns: u64::try_from(part.uncertainty.as_nanos()).unwrap_or(u64::MAX),
+        media: part.needs.encode(),
+    }
+}

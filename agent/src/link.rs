@@ -1,0 +1,242 @@
+//! One connection to the broker, from the first packet to the first error.
+//!
+//! MQTT's own guarantees are not relied on: whatever was under way when a link ends is lost, and a new
+//! link starts from nothing. The client is polled by a task of its own that never publishes, so neither
+//! can wait for the other; all that waits, waits here, bounded.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::MAX_PACKET_BYTES;
+use protocol::topic;
+use rumqttc::{
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
+    NetworkOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Also the longest that one write to the socket may take.
+const CONNECTION_TIMEOUT_SECONDS: u64 = 15;
+/// Unacknowledged messages at QoS 1; rumqttc sends nothing more beyond it.
+const MAX_INFLIGHT: u16 = 32;
+/// Control messages handed to the client at once: what data has to wait for.
+const MAX_IN_CLIENT: usize = 4;
+/// Beside these: one subscription, one chunk, the farewell and its disconnect.
+const CLIENT_CAPACITY: usize = MAX_IN_CLIENT + 4;
+/// Answers that may wait for the client; servers ask again for what is dropped beyond it.
+const MAX_QUEUED: usize = 64;
+/// Events on their way from the polling task.
+const EVENT_CAPACITY: usize = 4;
+/// For the farewell to leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a link ended, or could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("cannot read the password file {path}")]
+    Password { path: PathBuf, source: io::Error },
+    #[error("the broker does not allow the device to listen on its own topics")]
+    SubscriptionRefused,
+    #[error("the MQTT client takes no more requests")]
+    Client(#[from] Box<ClientError>),
+    #[error(transparent)]
+    Connection(Box<ConnectionError>),
+}
+
+#[derive(Debug)]
+pub enum LinkEvent {
+    Connected,
+    Message(Publish),
+    /// The chunk of [`Link::send_data`] is on its way.
+    DataSent,
+    /// A control message left: there is room for another one.
+    ControlSent,
+    /// Nothing follows.
+    Lost(LinkError),
+}
+
+/// A message to be published; control at QoS 1, data at QoS 0.
+#[derive(Debug)]
+struct Message {
+    topic: String,
+    retain: bool,
+    payload: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Link {
+    client: AsyncClient,
+    events: mpsc::Receiver<LinkEvent>,
+    /// The polling task; it ends with the link.
+    _poller: JoinSet<()>,
+    control: VecDeque<Message>,
+    data: Option<Message>,
+    in_client: usize,
+    unsaid: u64,
+}
+
+impl Link {
+    /// Starts to connect. `will` is published by the broker, retained, once this link is dead.
+    pub fn open(config: &Config, will_topic: String, will: Vec<u8>) -> Result<Link, LinkError> {
+        let mut options = options(config)?;
+        options.set_last_will(LastWill::new(will_topic, will, QoS::AtLeastOnce, true));
+        let (client, mut eventloop) = AsyncClient::new(options, CLIENT_CAPACITY);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(CONNECTION_TIMEOUT_SECONDS);
+        eventloop.set_network_options(network);
+        let (sender, events) = mpsc::channel(EVENT_CAPACITY);
+        let mut poller = JoinSet::new();
+        poller.spawn(poll(eventloop, sender));
+        Ok(Link {
+            client,
+            events,
+            _poller: poller,
+            control: VecDeque::new(),
+            data: None,
+            in_client: 0,
+            unsaid: 0,
+        })
+    }
+
+    /// The next event. Cancel safe.
+    pub async fn next(&mut self) -> LinkEvent {
+        let ended = || LinkEvent::Lost(ConnectionError::RequestsDone.into());
+        let event = self.events.recv().await.unwrap_or_else(ended);
+        if let LinkEvent::ControlSent = event {
+            self.in_client = self.in_client.saturating_sub(1);
+        }
+        event
+    }
+
+    pub fn subscribe(&mut self, topics: [String; 2]) -> Result<(), LinkError> {
+        let filters = topics.map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
+        self.client.try_subscribe_many(filters).map_err(Box::new)?;
+        self.in_client += 1;
+        Ok(())
+    }
+
+    /// Queues a control message; over the limit it is dropped and counted.
+    pub fn send(&mut self, topic: String, retain: bool, payload: Vec<u8>) {
+        if self.control.len() < MAX_QUEUED {
+            self.control.push_back(Message { topic, retain, payload });
+        } else {
+            self.unsaid = self.unsaid.saturating_add(1);
+        }
+    }
+
+    /// Queues a chunk behind all control; the one before it has been [`LinkEvent::DataSent`].
+    pub fn send_data(&mut self, topic: String, payload: Vec<u8>) {
+        self.data = Some(Message { topic, retain: false, payload });
+    }
+
+    /// Nothing waits: what can be told later, like coverage, may be told now.
+    pub fn is_idle(&self) -> bool {
+        self.control.is_empty() && self.in_client < MAX_IN_CLIENT
+    }
+
+    /// Messages that were dropped because too many waited.
+    pub fn unsaid(&self) -> u64 {
+        self.unsaid
+    }
+
+    /// Hands to the client what it has room for: control first, and data only once no control waits.
+    pub fn pump(&mut self) -> Result<(), LinkError> {
+        while self.in_client < MAX_IN_CLIENT {
+            let Some(message) = self.control.pop_front() else { break };
+            self.publish(message, QoS::AtLeastOnce)?;
+            self.in_client += 1;
+        }
+        if self.control.is_empty() {
+            if let Some(message) = self.data.take() {
+                self.publish(message, QoS::AtMostOnce)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says a last message before all that waits, and disconnects; gives up after a second.
+    pub async fn close(mut self, topic: String, payload: Vec<u8>) {
+        let farewell = Message { topic, retain: true, payload };
+        if self.publish(farewell, QoS::AtLeastOnce).is_err()
+            || self.client.try_disconnect().is_err()
+        {
+            return;
+        }
+        // The broker closes the connection once it has read the disconnect.
+        let ended = async { while !matches!(self.next().await, LinkEvent::Lost(_)) {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
+            tracing::debug!("the broker did not close the connection in time");
+        }
+    }
+
+    fn publish(&self, message: Message, qos: QoS) -> Result<(), LinkError> {
+        let Message { topic, retain, payload } = message;
+        self.client.try_publish(topic, qos, retain, payload).map_err(Box::new)?;
+        Ok(())
+    }
+}
+
+impl From<ConnectionError> for LinkError {
+    fn from(error: ConnectionError) -> Self {
+        LinkError::Connection(Box::new(error))
+    }
+}
+
+fn options(config: &Config) -> Result<MqttOptions, LinkError> {
+    let broker = &config.broker;
+    let client_id = topic::agent_client_id(&config.device);
+    let mut options = MqttOptions::new(client_id, &broker.url.host, broker.url.port);
+    options
+        .set_clean_session(true)
+        .set_keep_alive(KEEP_ALIVE)
+        .set_inflight(MAX_INFLIGHT)
+        .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    if let Some(username) = &broker.username {
+        let password = match &broker.password_file {
+            Some(path) => fs::read_to_string(path)
+                .map_err(|source| LinkError::Password { path: path.clone(), source })?,
+            None => String::new(),
+        };
+        options.set_credentials(username, password.trim_end_matches(['\r', '\n']));
+    }
+    Ok(options)
+}
+
+async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<LinkEvent>) {
+    loop {
+        let event = match eventloop.poll().await {
+            Ok(event) => told(event),
+            Err(error) => Some(LinkEvent::Lost(error.into())),
+        };
+        let Some(event) = event else { continue };
+        let over = matches!(event, LinkEvent::Lost(_));
+        if events.send(event).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+fn told(event: Event) -> Option<LinkEvent> {
+    match event {
+        Event::Incoming(Packet::ConnAck(_)) => Some(LinkEvent::Connected),
+        Event::Incoming(Packet::Publish(publish)) => Some(LinkEvent::Message(publish)),
+        Event::Incoming(Packet::SubAck(ack)) => {
+            let refused = ack.return_codes.contains(&SubscribeReasonCode::Failure);
+            refused.then_some(LinkEvent::Lost(LinkError::SubscriptionRefused))
+        }
+        // Only data goes out at QoS 0, which has no packet id.
+        Event::Outgoing(Outgoing::Publish(0)) => Some(LinkEvent::DataSent),
+        Event::Outgoing(Outgoing::Publish(_) | Outgoing::Subscribe(_)) => {
+            Some(LinkEvent::ControlSent)
+        }
+        _ => None,
+    }
+}
