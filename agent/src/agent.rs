@@ -3,6 +3,7 @@
 //! Everything runs on the caller's runtime, in one task and the link's; nothing is global, so that several
 //! agents can run in one process.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -59,8 +60,7 @@ pub async fn run_watched(
                 let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
                 let pause = backoff.after(lasted, random());
                 let broker = device.broker();
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(%broker, error, ?lasted, ?pause, "no link");
+                tracing::warn!(%broker, error = &error as &dyn Error, ?lasted, ?pause, "no link");
                 status.send_replace(Status::Disconnected);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
