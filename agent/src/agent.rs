@@ -49,24 +49,29 @@ pub async fn run_watched(
 ) -> Result<(), AgentError> {
     let mut shutdown = pin!(shutdown);
     let mut device = Device::start(config).await?;
+    status.send_replace(Status::Disconnected);
     let mut backoff = Backoff::new();
+    let mut last_cause = String::new();
     loop {
-        status.send_replace(Status::Disconnected);
         let begun = clock::boottime();
-        match device.connect(shutdown.as_mut(), status).await {
+        let error = match device.connect(shutdown.as_mut(), status).await {
             Ok(()) => break,
             Err(Broken::Agent(error)) => return Err(error),
-            Err(Broken::Link(error)) => {
-                let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
-                let pause = backoff.after(lasted, random());
-                let broker = device.broker();
-                tracing::warn!(%broker, error = &error as &dyn Error, ?lasted, ?pause, "no link");
-                status.send_replace(Status::Disconnected);
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = shutdown.as_mut() => break,
-                }
-            }
+            Err(Broken::Link(error)) => error,
+        };
+        let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
+        let pause = backoff.after(lasted, random());
+        let was_connected = status.send_replace(Status::Disconnected) == Status::Connected;
+        // A broker that stays away for a night is worth one line, not a thousand.
+        let cause = error.to_string();
+        if was_connected || cause != last_cause {
+            let broker = device.broker();
+            tracing::warn!(%broker, error = &error as &dyn Error, ?lasted, "no link");
+            last_cause = cause;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.as_mut() => break,
         }
     }
     device.stop().await;

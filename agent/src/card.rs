@@ -325,23 +325,24 @@ impl CardThread {
 
     fn survey(&mut self, now: BootMillis) {
         self.swept_at = Some(now);
+        let was_there = self.card_was_there;
         self.card_was_there = self.index.card_is_there();
         if let Some(watcher) = &mut self.watcher {
             watcher.renew();
         }
         let sweep = self.index.survey(clock::realtime());
-        tracing::info!(
-            card = self.card_was_there,
-            added = sweep.added,
-            gone = sweep.gone,
-            unread = sweep.unread,
-            "card surveyed"
-        );
+        if was_there != self.card_was_there || sweep.added + sweep.gone > 0 {
+            let Sweep { added, gone, unread, .. } = sweep;
+            tracing::info!(card = self.card_was_there, added, gone, unread, "card surveyed");
+        }
         self.note(sweep);
     }
 
     /// Tells what a look at the card brought.
     fn note(&mut self, sweep: Sweep) {
+        if self.unread > 0 && sweep.unread == 0 {
+            tracing::info!("every recording is read");
+        }
         self.unread = sweep.unread;
         for problem in &sweep.problems {
             let (stream, path) = (&problem.stream, problem.path.display());

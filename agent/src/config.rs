@@ -33,6 +33,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub device: DeviceId,
+    #[serde(deserialize_with = "broker")]
     pub broker: Broker,
     pub card: Card,
     #[serde(default)]
@@ -52,6 +53,40 @@ pub struct Broker {
     /// Holds the password alone; a final newline does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Needed with `mqtts://`, and only with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Files in PEM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Who may have signed the broker's certificate; the system's own list is not looked at.
+    pub ca_file: PathBuf,
+    /// What the device shows the broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// A password or a certificate must not end up on a connection in the clear by a slip of a letter.
+fn broker<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Broker, D::Error> {
+    let broker = Broker::deserialize(deserializer)?;
+    if broker.password_file.is_some() && broker.username.is_none() {
+        return Err(D::Error::custom("password_file needs a username"));
+    }
+    match (broker.url.tls, &broker.tls) {
+        (true, None) => Err(D::Error::custom("an mqtts:// url needs [broker.tls] with ca_file")),
+        (false, Some(_)) => Err(D::Error::custom("[broker.tls] needs an mqtts:// url")),
+        _ => Ok(broker),
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -364,6 +399,11 @@ time_zone = "Europe/Berlin"
                 vec!["line 5", "max_chunk", "1024"],
             ),
             ("root = \"/mnt/card\"\n", "", vec!["line 4", "missing field `root`"]),
+            (
+                "[card]",
+                "[broker.tls]\nca_file = \"x\"\n[card]",
+                vec!["line 2", "broker.tls", "mqtts"],
+            ),
         ] {
             let text = SMALLEST.replace(from, to);
             assert_ne!(text, SMALLEST, "{from} is not in the text");

@@ -1,8 +1,8 @@
 //! The agent: tells the server what a card holds, and serves ranges of it.
 //!
-//! In the order of the data: [`card`] owns the index and reads, [`advertise`] decides what of its coverage
-//! is told when, [`serve`] which bytes are sent next, [`session`] connects these to the [`link`], and
-//! [`agent`] makes one link after the other. It never writes to the card outside the index's folder.
+//! In the order of the data: `card` owns the index and reads, `advertise` decides what of its coverage is
+//! told when, `serve` which bytes are sent next, `session` connects these to the `link`, and `agent`
+//! makes one link after the other. It never writes to the card outside the index's folder.
 
 mod advertise;
 mod agent;
@@ -14,6 +14,8 @@ pub mod config;
 mod link;
 mod serve;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use agent::{AgentError, Status, run, run_watched};
 pub use config::Config;

@@ -42,11 +42,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum LinkError {
     #[error("cannot read the password file {path}")]
     Password { path: PathBuf, source: io::Error },
+    #[cfg(feature = "tls")]
+    #[error("TLS cannot be set up")]
+    Tls(#[from] crate::tls::TlsError),
     #[error("the broker does not allow the device to listen on its own topics")]
     SubscriptionRefused,
     #[error("the MQTT client takes no more requests")]
     Client(#[from] Box<ClientError>),
-    #[error(transparent)]
+    /// rumqttc's text holds that of all its causes already.
+    #[error("{0}")]
     Connection(Box<ConnectionError>),
 }
 
@@ -199,6 +203,10 @@ fn options(config: &Config) -> Result<MqttOptions, LinkError> {
         .set_keep_alive(KEEP_ALIVE)
         .set_inflight(MAX_INFLIGHT)
         .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &broker.tls {
+        options.set_transport(rumqttc::Transport::tls_with_config(crate::tls::client(tls)?.into()));
+    }
     if let Some(username) = &broker.username {
         let password = match &broker.password_file {
             Some(path) => fs::read_to_string(path)

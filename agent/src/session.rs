@@ -102,7 +102,9 @@ impl Device {
         let mut session = Session { device: self, link, connection, announced: None };
         let outcome = session.converse(shutdown, status).await;
         let Session { link, .. } = session;
-        tracing::info!(connection = connection.0, unsaid = link.unsaid(), "disconnected");
+        if link.unsaid() > 0 {
+            tracing::warn!(count = link.unsaid(), "messages were dropped: the link was too slow");
+        }
         if outcome.is_ok() {
             link.close(state, offline).await;
         }

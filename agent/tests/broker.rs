@@ -1,5 +1,11 @@
 //! The whole agent against a real broker, with a bare MQTT client in the server's place.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only `#[test]` functions for tests"
+)]
+
 mod bench;
 
 use std::time::Duration;
