@@ -289,12 +289,8 @@ impl CardThread {
     fn look(&mut self, now: BootMillis) {
         let since = |then: BootMillis| Duration::from_millis(now.0.saturating_sub(then.0));
         let sweep_due = self.swept_at.is_none_or(|swept| since(swept) >= self.sweep_every);
-        let card_came = self.index.card_is_there() && !self.card_was_there;
-        if sweep_due || card_came {
-            return self.survey(now);
-        }
         // A refresh reads all that is unread at once, and hints can wait in the kernel for so long.
-        if self.unread > 0 {
+        if self.unread > 0 && !sweep_due {
             let sweep = self.index.read_unread(clock::realtime(), READ_SLICE);
             return self.note(sweep);
         }
@@ -302,6 +298,9 @@ impl CardThread {
             return;
         }
         self.polled_at = now;
+        if sweep_due || self.index.card_is_there() != self.card_was_there {
+            return self.survey(now);
+        }
         let hints = self.hints();
         if hints.contains(&Hint::SweepAll) {
             self.survey(now);
@@ -324,16 +323,16 @@ impl CardThread {
     }
 
     fn survey(&mut self, now: BootMillis) {
-        self.swept_at = Some(now);
-        let was_there = self.card_was_there;
-        self.card_was_there = self.index.card_is_there();
+        let first = self.swept_at.replace(now).is_none();
+        let card = self.index.card_is_there();
+        let card_changed = std::mem::replace(&mut self.card_was_there, card) != card;
         if let Some(watcher) = &mut self.watcher {
             watcher.renew();
         }
         let sweep = self.index.survey(clock::realtime());
-        if was_there != self.card_was_there || sweep.added + sweep.gone > 0 {
+        if first || card_changed || sweep.added + sweep.gone > 0 {
             let Sweep { added, gone, unread, .. } = sweep;
-            tracing::info!(card = self.card_was_there, added, gone, unread, "card surveyed");
+            tracing::info!(card, added, gone, unread, "card surveyed");
         }
         self.note(sweep);
     }
