@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::MAX_PACKET_BYTES;
-use protocol::topic;
+use protocol::topic::{Topic, agent_client_id};
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
     NetworkOptions, Outgoing, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
@@ -66,11 +66,9 @@ pub enum LinkEvent {
     Lost(LinkError),
 }
 
-/// A message to be published; control at QoS 1, data at QoS 0.
 #[derive(Debug)]
 struct Message {
-    topic: String,
-    retain: bool,
+    topic: Topic,
     payload: Vec<u8>,
 }
 
@@ -87,10 +85,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts to connect. `will` is published by the broker, retained, once this link is dead.
-    pub fn open(config: &Config, will_topic: String, will: Vec<u8>) -> Result<Link, LinkError> {
+    /// Starts to connect. `will` is the device's state, for the broker to publish once this link is dead.
+    pub fn open(config: &Config, will: Vec<u8>) -> Result<Link, LinkError> {
         let mut options = options(config)?;
-        options.set_last_will(LastWill::new(will_topic, will, QoS::AtLeastOnce, true));
+        let state = Topic::State(config.device.clone());
+        options.set_last_will(LastWill::new(state.to_string(), will, quality(state.qos()), true));
         let (client, mut eventloop) = AsyncClient::new(options, CLIENT_CAPACITY);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
@@ -120,25 +119,25 @@ impl Link {
         event
     }
 
-    pub fn subscribe(&mut self, topics: [String; 2]) -> Result<(), LinkError> {
-        let filters = topics.map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
+    pub fn subscribe(&mut self, filters: [(String, u8); 2]) -> Result<(), LinkError> {
+        let filters = filters.map(|(filter, qos)| SubscribeFilter::new(filter, quality(qos)));
         self.client.try_subscribe_many(filters).map_err(Box::new)?;
         self.in_client += 1;
         Ok(())
     }
 
     /// Queues a control message; over the limit it is dropped and counted.
-    pub fn send(&mut self, topic: String, retain: bool, payload: Vec<u8>) {
+    pub fn send(&mut self, topic: Topic, payload: Vec<u8>) {
         if self.control.len() < MAX_QUEUED {
-            self.control.push_back(Message { topic, retain, payload });
+            self.control.push_back(Message { topic, payload });
         } else {
             self.unsaid = self.unsaid.saturating_add(1);
         }
     }
 
     /// Queues a chunk behind all control; the one before it has been [`LinkEvent::DataSent`].
-    pub fn send_data(&mut self, topic: String, payload: Vec<u8>) {
-        self.data = Some(Message { topic, retain: false, payload });
+    pub fn send_data(&mut self, topic: Topic, payload: Vec<u8>) {
+        self.data = Some(Message { topic, payload });
     }
 
     /// Nothing waits: what can be told later, like coverage, may be told now.
@@ -155,23 +154,21 @@ impl Link {
     pub fn pump(&mut self) -> Result<(), LinkError> {
         while self.in_client < MAX_IN_CLIENT {
             let Some(message) = self.control.pop_front() else { break };
-            self.publish(message, QoS::AtLeastOnce)?;
+            self.publish(message)?;
             self.in_client += 1;
         }
         if self.control.is_empty() {
             if let Some(message) = self.data.take() {
-                self.publish(message, QoS::AtMostOnce)?;
+                self.publish(message)?;
             }
         }
         Ok(())
     }
 
     /// Says a last message before all that waits, and disconnects; gives up after a second.
-    pub async fn close(mut self, topic: String, payload: Vec<u8>) {
-        let farewell = Message { topic, retain: true, payload };
-        if self.publish(farewell, QoS::AtLeastOnce).is_err()
-            || self.client.try_disconnect().is_err()
-        {
+    pub async fn close(mut self, topic: Topic, payload: Vec<u8>) {
+        let farewell = Message { topic, payload };
+        if self.publish(farewell).is_err() || self.client.try_disconnect().is_err() {
             return;
         }
         // The broker closes the connection once it has read the disconnect.
@@ -181,11 +178,17 @@ impl Link {
         }
     }
 
-    fn publish(&self, message: Message, qos: QoS) -> Result<(), LinkError> {
-        let Message { topic, retain, payload } = message;
-        self.client.try_publish(topic, qos, retain, payload).map_err(Box::new)?;
+    /// A state is retained, and nothing else is.
+    fn publish(&self, message: Message) -> Result<(), LinkError> {
+        let Message { topic, payload } = message;
+        let (qos, retain) = (quality(topic.qos()), matches!(topic, Topic::State(_)));
+        self.client.try_publish(topic.to_string(), qos, retain, payload).map_err(Box::new)?;
         Ok(())
     }
+}
+
+fn quality(qos: u8) -> QoS {
+    if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
 }
 
 impl From<ConnectionError> for LinkError {
@@ -196,7 +199,7 @@ impl From<ConnectionError> for LinkError {
 
 fn options(config: &Config) -> Result<MqttOptions, LinkError> {
     let broker = &config.broker;
-    let client_id = topic::agent_client_id(&config.device);
+    let client_id = agent_client_id(&config.device);
     let mut options = MqttOptions::new(client_id, &broker.url.host, broker.url.port);
     options
         .set_clean_session(true)

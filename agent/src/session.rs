@@ -95,10 +95,10 @@ impl Device {
         status: &watch::Sender<Status>,
     ) -> Result<(), Broken> {
         let connection = ConnectionId(random());
-        let state = Topic::State(self.config.device.clone()).to_string();
+        let state = Topic::State(self.config.device.clone());
         let offline = envelope::encode(&Presence::Offline { connection });
         let offline = offline.expect("a farewell is a few bytes");
-        let link = Link::open(&self.config, state.clone(), offline.clone())?;
+        let link = Link::open(&self.config, offline.clone())?;
         let mut session = Session { device: self, link, connection, announced: None };
         let outcome = session.converse(shutdown, status).await;
         let Session { link, .. } = session;
@@ -184,14 +184,14 @@ impl Session<'_> {
         {
             self.announced =
                 Some(Announced { due: later(now, again_ms), again_ms: ONLINE_EVERY_MS });
-            self.say(Topic::State(self.device.config.device.clone()), true, &self.online());
+            self.say(Topic::State(self.device.config.device.clone()), &self.online());
         }
         if self.device.serve.deadline().is_some_and(|due| due <= now) {
             self.serve(Event::Tick)?;
         }
         if self.link.is_idle() {
             if let Some(report) = self.device.advertise.next_report(now) {
-                self.say(Topic::Coverage(self.device.config.device.clone()), false, &report);
+                self.say(Topic::Coverage(self.device.config.device.clone()), &report);
             }
         }
         Ok(())
@@ -346,7 +346,7 @@ impl Session<'_> {
         frame::seal(&mut frame, transfer, offset, echo)
             .expect("a chunk is neither empty nor larger than the configuration allows");
         let topic = Topic::Data(self.device.config.device.clone(), server);
-        self.link.send_data(topic.to_string(), frame);
+        self.link.send_data(topic, frame);
     }
 
     fn tell(&mut self, server: &ServerId, tell: &Tell) {
@@ -357,12 +357,12 @@ impl Session<'_> {
             Tell::Refused { what, reason } => tracing::info!(?what, ?reason, %server, "refused"),
             Tell::Located(_) | Tell::End { .. } => {}
         }
-        self.say(Topic::Tell(self.device.config.device.clone(), server.clone()), false, tell);
+        self.say(Topic::Tell(self.device.config.device.clone(), server.clone()), tell);
     }
 
-    fn say<M: Message>(&mut self, topic: Topic, retain: bool, message: &M) {
+    fn say<M: Message>(&mut self, topic: Topic, message: &M) {
         match envelope::encode(message) {
-            Ok(payload) => self.link.send(topic.to_string(), retain, payload),
+            Ok(payload) => self.link.send(topic, payload),
             Err(error) => tracing::error!(%topic, %error, "a message cannot be sent"),
         }
     }

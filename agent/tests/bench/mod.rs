@@ -56,7 +56,8 @@ impl Bench {
         let (subscribed, ready) = oneshot::channel();
         let poller = tokio::spawn(listen(eventloop, sender, subscribed));
         let filters = server_subscriptions(&SERVER.parse().unwrap());
-        let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+        let filters =
+            filters.map(|(filter, qos)| SubscribeFilter::new(filter, rumqttc::qos(qos).unwrap()));
         client.subscribe_many(filters).await.unwrap();
         ready.await.expect("the broker takes subscriptions");
         Bench { card, port, client, heard, poller, _broker: broker }
