@@ -34,8 +34,8 @@ const MAX_OUTSTANDING: usize = MAX_LOCATES + 1;
 const POLL_EVERY_MS: u64 = 200;
 /// How often open segments are looked at without a hint.
 const REFRESH_EVERY_MS: u64 = 1_000;
-/// Files read between two commands while many are new.
-const READ_SLICE: usize = 8;
+/// Files read between two commands while many are new: each slice costs a look at the whole table too.
+const READ_SLICE: usize = 64;
 /// What the parts of one answer may take, so that it stays well below a packet.
 const MAX_ANSWER_BYTES: usize = 128 * 1024;
 /// What a part takes beside its media: ids, offsets, times.
