@@ -5,10 +5,11 @@
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it, [`ledger`] remembers, and
 //! [`reconcile`] ties all of it together.
 
-pub mod broker;
+pub mod durable;
 pub mod fleet;
 pub mod ledger;
+pub mod merge;
 pub mod plan;
-pub mod pull;
-pub mod spool;
+pub mod playback;
+pub mod seam;
 pub mod timeline;
