@@ -1,0 +1,61 @@
+//! Whether two sample descriptions ask for the same decoder.
+//!
+//! Recorders differ in what they write around the parameter sets (bit rates, `btrt`, compressor names), and
+//! the same recorder writes other bit rates into each file: bytes are compared only where a codec is not known.
+
+use mp4_atom::{Codec, Decode, Hvcc, Stsd};
+use sdcard_indexer::container::Track;
+
+/// True where samples of both tracks can follow one another under the sample description of either.
+pub fn same_decoder(one: &Track, other: &Track) -> bool {
+    one.kind == other.kind
+        && one.codec == other.codec
+        && (one.sample_description == other.sample_description
+            || configurations(one).is_some_and(|known| Some(known) == configurations(other)))
+}
+
+/// What a decoder is set up with.
+#[derive(PartialEq)]
+enum Configuration {
+    H264 { length_size: u8, parameter_sets: [Vec<Vec<u8>>; 2] },
+    H265 { length_size: u8, parameter_sets: Vec<(u8, Vec<Vec<u8>>)> },
+    Aac { object_type: u8, specific: Vec<u8> },
+}
+
+/// `None` where any entry is of a codec that is not known here.
+fn configurations(track: &Track) -> Option<Vec<Configuration>> {
+    let description = Stsd::decode(&mut track.sample_description.as_slice()).ok()?;
+    description.codecs.into_iter().map(configuration).collect()
+}
+
+fn configuration(codec: Codec) -> Option<Configuration> {
+    let h264 = |avcc: mp4_atom::Avcc| Configuration::H264 {
+        length_size: avcc.length_size,
+        parameter_sets: [avcc.sequence_parameter_sets, avcc.picture_parameter_sets],
+    };
+    match codec {
+        Codec::Avc1(entry) => Some(h264(entry.avcc)),
+        Codec::Avc3(entry) => Some(h264(entry.avcc)),
+        Codec::Hvc1(entry) => Some(h265(entry.hvcc)),
+        Codec::Hev1(entry) => Some(h265(entry.hvcc)),
+        Codec::Mp4a(entry) => {
+            let decoder = entry.esds.es_desc.dec_config;
+            let specific = decoder.dec_specific?.raw;
+            Some(Configuration::Aac { object_type: decoder.object_type_indication, specific })
+        }
+        _ => None,
+    }
+}
+
+fn h265(hvcc: Hvcc) -> Configuration {
+    // Some writers put SEI messages among the parameter sets.
+    const PARAMETER_SETS: std::ops::RangeInclusive<u8> = 32..=34;
+    let mut parameter_sets: Vec<_> = hvcc
+        .arrays
+        .into_iter()
+        .filter(|array| PARAMETER_SETS.contains(&array.nal_unit_type))
+        .map(|array| (array.nal_unit_type, array.nalus))
+        .collect();
+    parameter_sets.sort();
+    Configuration::H265 { length_size: hvcc.length_size_minus_one, parameter_sets }
+}

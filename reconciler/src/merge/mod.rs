@@ -1,0 +1,28 @@
+//! Merging: pulled parts become files of the archive.
+//!
+//! In the order of the data: `join` puts samples on one clock, `fragment` writes them as fragmented
+//! MP4, `place` proves the file and gives it its name. Never modifies or replaces a file that it did not
+//! write itself.
+
+use sdcard_indexer::container::{Track, TrackKind};
+
+mod decoder;
+mod fragment;
+mod join;
+mod place;
+mod source;
+
+pub use decoder::same_decoder;
+pub use fragment::{FragmentError, FragmentWriter, OutputSample};
+pub use join::{Joiner, Meets, counterpart};
+pub use place::{
+    Intent, PieceRequest, PlaceError, Placed, Publication, Recovery, WrittenPiece, recover,
+    write_piece,
+};
+pub use source::{Source, SourceError};
+
+/// The track that leads: pieces are cut at its keyframes, and all others go with it. The first video track,
+/// else the first.
+pub fn primary_track(tracks: &[Track]) -> usize {
+    tracks.iter().position(|track| track.kind == TrackKind::Video).unwrap_or(0)
+}

@@ -1,0 +1,326 @@
+//! Placing: a pulled part becomes one file of the archive, proved before it has a name.
+//!
+//! | step | on disk after a crash | [`recover`] says |
+//! |---|---|---|
+//! | [`write_piece`] | at most a temporary file that nobody's ledger knows | - |
+//! | the caller records the [`Intent`] | the temporary file, whole | publishes it: [`Recovery::Placed`] |
+//! | [`WrittenPiece::publish`] | the final file, or both names | [`Recovery::Placed`] |
+//!
+//! A temporary file begins with a dot and stands beside its final name, where no recorder's playback looks
+//! for it; writing the same piece again writes the same temporary file. Never replaces a file.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sdcard_indexer::container::{Sample, Track};
+use sdcard_indexer::cut::{self, CutError, PartMedia};
+use sdcard_indexer::layout::Layout;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+
+use super::fragment::{FragmentError, FragmentWriter, OutputSample};
+use super::join::{Joiner, Meets};
+use super::primary_track;
+use super::source::{Source, SourceError};
+use crate::durable::{self, DurableError};
+
+/// How many names are tried for one piece.
+const MOST_NAMES: u32 = 16;
+const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    #[error("the part's samples cannot be told from what came with it")]
+    Part(#[source] CutError),
+    #[error("the part does not begin with a keyframe")]
+    NoKeyframe,
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: FragmentError },
+    #[error("{} does not read back", path.display())]
+    ReadBack { path: PathBuf, source: SourceError },
+    #[error("{} reads back with other {what} than were written", path.display())]
+    Differs { path: PathBuf, what: &'static str },
+    #[error("{} and the names after it are taken by other files", path.display())]
+    NoFreeName { path: PathBuf },
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+}
+
+/// One part as it was pulled, and where in the archive it belongs.
+#[derive(Debug)]
+pub struct PieceRequest<'a> {
+    /// Directory of the stream in the archive.
+    pub root: &'a Path,
+    pub layout: &'a Layout,
+    /// Wall time of the part: from its first keyframe to where the next part would begin.
+    pub range: TimeRange,
+    /// Number of the piece within its span, for layouts that count.
+    pub counter: u32,
+    pub media: &'a PartMedia,
+    pub part_bytes: u64,
+}
+
+/// What a ledger records before the final name is given: enough to finish after a crash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Intent {
+    pub temporary: PathBuf,
+    pub destination: PathBuf,
+    /// BLAKE3 of the whole file.
+    pub digest: blake3::Hash,
+    pub size_bytes: u64,
+}
+
+/// A whole, synced, proved file that has no name in the archive yet.
+#[derive(Debug)]
+#[must_use]
+pub struct WrittenPiece {
+    intent: Intent,
+    range: TimeRange,
+    names: Names,
+}
+
+#[derive(Debug)]
+#[must_use]
+pub enum Publication {
+    Placed(Placed),
+    /// Another file has the name. The piece aims at the next one: record its intent, publish again.
+    NameTaken(WrittenPiece),
+}
+
+/// A file of the archive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placed {
+    pub path: PathBuf,
+    /// BLAKE3 of the whole file.
+    pub digest: blake3::Hash,
+    pub size_bytes: u64,
+    /// As it was asked for.
+    pub range: TimeRange,
+}
+
+/// What a crash left of an [`Intent`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Recovery {
+    /// The file stands under its final name, durably.
+    Placed,
+    /// Nothing of it is left: write the piece again.
+    Redo,
+}
+
+/// Writes a part as fragmented MP4 beside its final name, syncs it, and reads it back. `part` reads the
+/// part's bytes, from its first one on.
+pub fn write_piece<R: Read + Seek>(
+    request: &PieceRequest<'_>,
+    part: &mut R,
+) -> Result<WrittenPiece, PlaceError> {
+    let tracks = &request.media.tracks;
+    let samples = cut::part_samples(request.media, request.part_bytes).map_err(PlaceError::Part)?;
+    if !begins_with_keyframe(tracks, &samples) {
+        return Err(PlaceError::NoKeyframe);
+    }
+    let start = request.range.start();
+    let lanes = Joiner::new(tracks).place(tracks, &samples, start, Meets::ByClock);
+
+    let mut names = Names::new(request);
+    let destination = names.next_name()?;
+    let temporary = temporary_for(&destination);
+    durable::create_directories(directory_of(&destination))?;
+    let written = write(&temporary, |output| {
+        let mut writer = FragmentWriter::begin(output, tracks, request.range.duration())?;
+        writer.append(part, &lanes)?;
+        writer.finish()
+    });
+    match written.and_then(|written| prove(&temporary, tracks, &lanes).map(|()| written)) {
+        Ok((digest, size_bytes)) => Ok(WrittenPiece {
+            intent: Intent { temporary, destination, digest, size_bytes },
+            range: request.range,
+            names,
+        }),
+        Err(error) => {
+            durable::remove(&temporary)?;
+            Err(error)
+        }
+    }
+}
+
+impl WrittenPiece {
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// Gives the piece its final name, durably. The intent must have been recorded. Where the same file
+    /// has the name already, it is this piece, placed earlier.
+    pub fn publish(mut self) -> Result<Publication, PlaceError> {
+        let Intent { temporary, destination, digest, .. } = &self.intent;
+        durable::create_directories(directory_of(destination))?;
+        if durable::publish(temporary, destination)? == durable::Publication::NameTaken {
+            if digest_of(destination)? != Some(*digest) {
+                self.intent.destination = self.names.next_name()?;
+                return Ok(Publication::NameTaken(self));
+            }
+            durable::remove(temporary)?;
+        }
+        let Intent { destination: path, digest, size_bytes, .. } = self.intent;
+        Ok(Publication::Placed(Placed { path, digest, size_bytes, range: self.range }))
+    }
+}
+
+/// Finishes what a crash interrupted. Where another file took the name meanwhile, the piece is to be
+/// written again and gets another one.
+pub fn recover(intent: &Intent) -> Result<Recovery, PlaceError> {
+    let Intent { temporary, destination, digest, .. } = intent;
+    if digest_of(destination)? == Some(*digest) {
+        durable::remove(temporary)?;
+        durable::sync_directory(directory_of(destination))?;
+        return Ok(Recovery::Placed);
+    }
+    if digest_of(temporary)? == Some(*digest) {
+        durable::create_directories(directory_of(destination))?;
+        if durable::publish(temporary, destination)? == durable::Publication::Done {
+            return Ok(Recovery::Placed);
+        }
+    }
+    durable::remove(temporary)?;
+    Ok(Recovery::Redo)
+}
+
+/// The names a piece may get: its own, then microseconds later, or else with higher counters, as far as
+/// the layout tells these apart.
+#[derive(Debug)]
+struct Names {
+    root: PathBuf,
+    layout: Layout,
+    start: Timestamp,
+    counter: u32,
+    tried: u32,
+}
+
+impl Names {
+    fn new(request: &PieceRequest<'_>) -> Self {
+        Names {
+            root: request.root.to_owned(),
+            layout: request.layout.clone(),
+            start: request.range.start(),
+            counter: request.counter,
+            tried: 0,
+        }
+    }
+
+    fn next_name(&mut self) -> Result<PathBuf, PlaceError> {
+        let name = (self.tried < MOST_NAMES).then(|| self.candidate(self.tried)).flatten();
+        self.tried += 1;
+        name.map(|name| self.root.join(name)).ok_or_else(|| PlaceError::NoFreeName {
+            path: self.root.join(self.layout.path_for(self.start, self.counter)),
+        })
+    }
+
+    fn candidate(&self, number: u32) -> Option<PathBuf> {
+        let own = self.layout.path_for(self.start, self.counter);
+        if number == 0 {
+            return Some(own);
+        }
+        let later = self.start.saturating_add(Duration::from_micros(number.into()));
+        let counted = self.counter.saturating_add(number);
+        [self.layout.path_for(later, self.counter), self.layout.path_for(self.start, counted)]
+            .into_iter()
+            .find(|name| *name != own)
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+fn temporary_for(destination: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(destination.file_name().unwrap_or_default());
+    name.push(".gapless");
+    destination.with_file_name(name)
+}
+
+fn begins_with_keyframe(tracks: &[Track], samples: &[Sample]) -> bool {
+    let primary = primary_track(tracks);
+    samples.iter().find(|sample| sample.track == primary).is_some_and(|first| first.keyframe)
+}
+
+/// Creates (or, left over from a crash, overwrites) a file of ours, and syncs it.
+fn write(
+    path: &Path,
+    fill: impl FnOnce(Hashed<BufWriter<File>>) -> Result<Hashed<BufWriter<File>>, FragmentError>,
+) -> Result<(blake3::Hash, u64), PlaceError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(DurableError::at("create", path))?;
+    let output = BufWriter::with_capacity(COPY_BUFFER_BYTES, file);
+    let written = fill(Hashed { output, hasher: blake3::Hasher::new() })
+        .map_err(|source| PlaceError::Write { path: path.to_owned(), source })?;
+    written.output.get_ref().sync_all().map_err(DurableError::at("sync", path))?;
+    Ok((written.hasher.finalize(), written.hasher.count()))
+}
+
+/// Everything that goes through, hashed.
+struct Hashed<W> {
+    output: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.output.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or(bytes));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+/// `None` where there is no file.
+fn digest_of(path: &Path) -> Result<Option<blake3::Hash>, DurableError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DurableError::at("open", path)(error)),
+    };
+    let mut hashed = Hashed { output: io::sink(), hasher: blake3::Hasher::new() };
+    io::copy(&mut file, &mut hashed).map_err(DurableError::at("read", path))?;
+    Ok(Some(hashed.hasher.finalize()))
+}
+
+/// Reads a written file back as any reader of the archive does, and compares it sample by sample.
+fn prove(path: &Path, tracks: &[Track], lanes: &[Vec<OutputSample>]) -> Result<(), PlaceError> {
+    let read = |source| PlaceError::ReadBack { path: path.to_owned(), source };
+    let differs = |what| PlaceError::Differs { path: path.to_owned(), what };
+    let mut source = Source::open(path).map_err(read)?;
+    let summary = source.summary();
+    if summary.torn || summary.tracks.len() != tracks.len() {
+        return Err(differs("tracks"));
+    }
+    let samples = source.samples().map_err(read)?;
+    for (index, lane) in lanes.iter().enumerate() {
+        let found = samples.iter().filter(|sample| sample.track == index).map(as_written);
+        if !found.eq(lane.iter().map(|sample| OutputSample { offset: 0, ..*sample })) {
+            return Err(differs("samples"));
+        }
+    }
+    Ok(())
+}
+
+/// What was read, in the terms of what was to be written; where in which file does not matter.
+fn as_written(read: &Sample) -> OutputSample {
+    OutputSample {
+        decode_ticks: u64::try_from(read.decode_ticks).unwrap_or(u64::MAX),
+        composition_offset: u32::try_from(read.composition_offset).unwrap_or(u32::MAX),
+        duration: read.duration,
+        size_bytes: read.size_bytes,
+        offset: 0,
+        keyframe: read.keyframe,
+    }
+}
