@@ -1,0 +1,165 @@
+//! Export: any range of the view as one fragmented MP4, nothing encoded anew.
+//!
+//! Times are those of the wall clock, counted from the first frame: a hole keeps its length. Within runs
+//! that follow one another the media's own times go on without a step.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use sdcard_indexer::container::{MediaTime, Sample, Track, TrackKind};
+use sdcard_indexer::time::{TimeRange, Timestamp};
+
+use super::Run;
+use crate::merge::{
+    FragmentError, FragmentWriter, Joiner, Meets, Source, SourceError, counterpart, primary_track,
+    same_decoder,
+};
+use crate::seam::{Bound, trim};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("nothing is archived in {range}")]
+    Nothing { range: TimeRange },
+    #[error("{} cannot be played", file.display())]
+    Source { file: PathBuf, source: SourceError },
+    #[error(
+        "the {kind:?} encoder's settings change at {at} ({}): one file cannot hold both; export up to \\
+         there and from there on",
+        file.display()
+    )]
+    SettingsChange { file: PathBuf, kind: TrackKind, at: Timestamp },
+    #[error("cannot export {}", file.display())]
+    Fragment { file: PathBuf, source: FragmentError },
+    #[error("writing the export failed")]
+    Output(#[source] FragmentError),
+}
+
+/// What an exported file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exported {
+    /// From the first frame, which is the keyframe at or before the range's start, to the end of the last.
+    pub range: TimeRange,
+    /// Frames of the primary track.
+    pub frames: u64,
+}
+
+/// Writes what of `range` the runs of a [`view`](super::view) hold. One file is open at a time, and the
+/// table of its samples in memory.
+pub fn export<W: Write>(
+    runs: &[Run],
+    range: TimeRange,
+    output: W,
+) -> Result<Exported, ExportError> {
+    let runs: Vec<&Run> = runs.iter().filter(|run| run.range.overlaps(&range)).collect();
+    let asked = runs
+        .iter()
+        .filter_map(|run| run.range.intersection(&range))
+        .reduce(|one, other| one.hull(&other));
+    let asked = asked.ok_or(ExportError::Nothing { range })?;
+    let tracks = common_tracks(&runs)?;
+    let writer =
+        FragmentWriter::begin(output, &tracks, asked.duration()).map_err(ExportError::Output)?;
+    let mut export =
+        Export { writer, joiner: Joiner::new(&tracks), exported: None, continues: false };
+    for run in runs {
+        export.append(run, range)?;
+    }
+    export.writer.finish().map_err(ExportError::Output)?;
+    export.exported.ok_or(ExportError::Nothing { range })
+}
+
+struct Export<W> {
+    writer: FragmentWriter<W>,
+    joiner: Joiner,
+    exported: Option<Exported>,
+    /// The run before was played to its end.
+    continues: bool,
+}
+
+impl<W: Write> Export<W> {
+    fn append(&mut self, run: &Run, range: TimeRange) -> Result<(), ExportError> {
+        let path = &run.segment.file;
+        let zero_at = run.segment.range.start();
+        let unplayable = |source| ExportError::Source { file: path.clone(), source };
+        let mut source = Source::open(path).map_err(unplayable)?;
+        let samples = source.samples().map_err(unplayable)?;
+        let tracks = &source.summary().tracks;
+
+        let joined = self.continues && run.seam.is_some();
+        let samples = trim(tracks, &samples, opening(run, range), closing(run, range), joined);
+        let played = shown(tracks, &samples, zero_at);
+        self.continues = played.is_some();
+        let Some(played) = played else { return Ok(()) };
+
+        let meets = if joined { Meets::Seamlessly } else { Meets::ByClock };
+        let lanes = self.joiner.place(tracks, &samples, zero_at, meets);
+        let written = self.writer.append(source.file(), &lanes);
+        written.map_err(|source| ExportError::Fragment { file: path.clone(), source })?;
+        self.exported = Some(match self.exported {
+            Some(Exported { range, frames }) => {
+                Exported { range: range.hull(&played.range), frames: frames + played.frames }
+            }
+            None => played,
+        });
+        Ok(())
+    }
+}
+
+fn opening(run: &Run, range: TimeRange) -> Bound {
+    let segment = run.segment.range;
+    if range.start() > run.range.start() {
+        Bound::Asked(media_time(range.start(), segment))
+    } else if run.range.start() > segment.start() {
+        Bound::Handover(media_time(run.range.start(), segment))
+    } else {
+        Bound::Natural
+    }
+}
+
+fn closing(run: &Run, range: TimeRange) -> Bound {
+    let segment = run.segment.range;
+    if range.end() < run.range.end() {
+        Bound::Asked(media_time(range.end(), segment))
+    } else if run.range.end() < segment.end() {
+        Bound::Handover(media_time(run.range.end(), segment))
+    } else {
+        Bound::Natural
+    }
+}
+
+fn media_time(instant: Timestamp, segment: TimeRange) -> MediaTime {
+    MediaTime(instant.nanos_from(segment.start()))
+}
+
+/// What the frames of a run show; `None` where there are none.
+fn shown(tracks: &[Track], samples: &[Sample], zero_at: Timestamp) -> Option<Exported> {
+    let primary = primary_track(tracks);
+    let track = tracks.get(primary)?;
+    let frames = || samples.iter().filter(|sample| sample.track == primary);
+    let start = zero_at.saturating_offset(frames().next()?.starts_at(track).0);
+    let end = zero_at.saturating_offset(frames().map(|frame| frame.ends_at(track)).max()?.0);
+    Some(Exported { range: TimeRange::new(start, end)?, frames: frames().count() as u64 })
+}
+
+/// The tracks of all runs together; those of one kind need to share a decoder.
+fn common_tracks(runs: &[&Run]) -> Result<Vec<Track>, ExportError> {
+    let mut common: Vec<Track> = Vec::new();
+    for run in runs {
+        let file = &run.segment.file;
+        let source = Source::open(file)
+            .map_err(|source| ExportError::Source { file: file.clone(), source })?;
+        let tracks = &source.summary().tracks;
+        for (index, track) in tracks.iter().enumerate() {
+            let known = counterpart(common.iter().map(|track| track.kind), tracks, index);
+            match known.and_then(|known| common.get(known)) {
+                None => common.push(track.clone()),
+                Some(known) if same_decoder(known, track) => {}
+                Some(_) => {
+                    let (file, kind, at) = (file.clone(), track.kind, run.range.start());
+                    return Err(ExportError::SettingsChange { file, kind, at });
+                }
+            }
+        }
+    }
+    Ok(common)
+}

@@ -1,0 +1,212 @@
+//! Seams: the exact frame at which one run of footage hands over to the next.
+//!
+//! Pure. Works in decode order, so that every frame belongs to one run: the frames that are decoded before
+//! a keyframe are shown before it, while those that follow it may be shown before it too (open groups of
+//! pictures), and are its own. Places are found by time, to half a frame.
+
+use std::cmp::Ordering;
+
+use sdcard_indexer::container::{MediaTime, Sample, Track};
+
+use crate::merge::primary_track;
+
+/// How it was found where two runs meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seam {
+    /// By the wall clocks of the two: as exact as these are.
+    ByTime,
+}
+
+/// One end of the part of a recording that is played.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound {
+    /// The recording's own.
+    Natural,
+    /// Another run holds what lies beyond.
+    Handover(MediaTime),
+    /// What lies beyond was not asked for; the frames needed to decode what was are kept.
+    Asked(MediaTime),
+}
+
+/// The samples of a recording that are played between two bounds: whole frames from a keyframe on, and
+/// the other tracks' samples of that time. `joined`: the run before ends here, so that sound may begin
+/// where that one's ends rather than with the first frame. At both ends a packet more than less is kept: what
+/// two runs hold is told by [`crate::merge::Joiner`], what neither does is lost.
+pub fn trim(
+    tracks: &[Track],
+    samples: &[Sample],
+    opening: Bound,
+    closing: Bound,
+    joined: bool,
+) -> Vec<Sample> {
+    let primary = primary_track(tracks);
+    let frames: Vec<&Sample> = samples.iter().filter(|sample| sample.track == primary).collect();
+    let Some(track) = tracks.get(primary) else { return Vec::new() };
+    let (first, last) =
+        (opening_frame(track, &frames, opening), closing_frame(track, &frames, closing));
+    let Some(played) = frames.get(first..last).filter(|played| !played.is_empty()) else {
+        return Vec::new();
+    };
+    let from = match opening {
+        Bound::Handover(_) | Bound::Asked(_) if !joined => {
+            played.first().map(|frame| frame.starts_at(track))
+        }
+        _ => None,
+    };
+    let to = match closing {
+        Bound::Natural => None,
+        // By the recording's own clock where it can be: the frame at which it hands over.
+        Bound::Handover(at) => Some(frames.get(last).map_or(at, |frame| frame.starts_at(track))),
+        Bound::Asked(at) => Some(at),
+    };
+    let sound = samples.iter().filter(|sample| {
+        tracks.get(sample.track).is_some_and(|track| {
+            sample.track != primary
+                && from.is_none_or(|from| side(track, sample, from).is_ge())
+                && to.is_none_or(|to| side(track, sample, to).is_le())
+        })
+    });
+    played.iter().copied().chain(sound).copied().collect()
+}
+
+/// Where a sample lies, seen from an instant; within half of its duration it lies on it.
+fn side(track: &Track, sample: &Sample, instant: MediaTime) -> Ordering {
+    let half_ns = i64::from(sample.duration) * 500_000_000 / i64::from(track.timescale.max(1));
+    let distance_ns = sample.starts_at(track).0.saturating_sub(instant.0);
+    if distance_ns.saturating_abs() <= half_ns { Ordering::Equal } else { distance_ns.cmp(&0) }
+}
+
+/// The first frame played: always a keyframe. One past the last where there is none.
+fn opening_frame(track: &Track, frames: &[&Sample], opening: Bound) -> usize {
+    let mut keyframes = frames.iter().enumerate().filter(|(_, frame)| frame.keyframe);
+    let first = keyframes.clone().next();
+    let found = match opening {
+        Bound::Natural => first,
+        Bound::Handover(at) => keyframes.find(|(_, frame)| side(track, frame, at).is_ge()),
+        Bound::Asked(at) => {
+            keyframes.take_while(|(_, frame)| side(track, frame, at).is_le()).last().or(first)
+        }
+    };
+    found.map_or(frames.len(), |(index, _)| index)
+}
+
+/// One past the last frame played.
+fn closing_frame(track: &Track, frames: &[&Sample], closing: Bound) -> usize {
+    let found = match closing {
+        Bound::Natural => None,
+        Bound::Handover(at) => frames.iter().position(|frame| side(track, frame, at).is_ge()),
+        Bound::Asked(at) => Some(
+            frames
+                .iter()
+                .rposition(|frame| side(track, frame, at).is_lt())
+                .map_or(0, |last| last + 1),
+        ),
+    };
+    found.unwrap_or(frames.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdcard_indexer::container::{Codec, TrackKind};
+
+    const FRAME_NS: i64 = 40_000_000;
+
+    fn track(kind: TrackKind, timescale: u32) -> Track {
+        let (codec, sample_description) = (Codec::H265, Vec::new());
+        let (track_id, width, height, zero_ticks) = (1, 0, 0, 0);
+        Track { track_id, kind, codec, timescale, sample_description, width, height, zero_ticks }
+    }
+
+    /// Frames by the place at which they are shown, in decode order; `K` before a keyframe's.
+    fn frames(shown: &str) -> Vec<Sample> {
+        let frame = |(index, name): (usize, &str)| Sample {
+            track: 0,
+            decode_ticks: index as i64,
+            composition_offset: name.trim_start_matches('K').parse::<i32>().unwrap() - index as i32,
+            duration: 1,
+            size_bytes: 1,
+            offset: 0,
+            keyframe: name.starts_with('K'),
+        };
+        shown.split(' ').enumerate().map(frame).collect()
+    }
+
+    /// What is played of frames at 25 per second.
+    fn played(shown: &str, opening: Bound, closing: Bound) -> String {
+        let tracks = [track(TrackKind::Video, 25)];
+        let name = |sample: &Sample| {
+            format!("{}{}", if sample.keyframe { "K" } else { "" }, sample.presentation_ticks())
+        };
+        let played = trim(&tracks, &frames(shown), opening, closing, false);
+        played.iter().map(name).collect::<Vec<_>>().join(" ")
+    }
+
+    fn frame(number: i64) -> MediaTime {
+        MediaTime(number * FRAME_NS)
+    }
+
+    const CLOSED: &str = "K0 3 1 2 K4 7 5 6 K8 11 9 10";
+    /// The frames after each keyframe but the first are shown before it.
+    const OPEN: &str = "K0 1 K4 2 3 5 K8 6 7 9";
+
+    #[test]
+    fn runs_that_hand_over_at_a_keyframe_share_no_frame_and_lose_none() {
+        for shown in [CLOSED, OPEN] {
+            let before = played(shown, Bound::Natural, Bound::Handover(frame(4)));
+            let after = played(shown, Bound::Handover(frame(4)), Bound::Natural);
+            assert_eq!(format!("{before} {after}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_seam_is_found_within_half_a_frame() {
+        for error_ns in [1 - FRAME_NS / 2, FRAME_NS / 2 - 1] {
+            let seam = Bound::Handover(MediaTime(frame(4).0 + error_ns));
+            assert_eq!(played(CLOSED, Bound::Natural, seam), "K0 3 1 2");
+            assert_eq!(played(CLOSED, seam, Bound::Natural), "K4 7 5 6 K8 11 9 10");
+        }
+    }
+
+    #[test]
+    fn a_run_that_breaks_off_in_a_group_keeps_its_whole_frames_before_the_seam() {
+        assert_eq!(played("K0 1 2 3", Bound::Natural, Bound::Handover(frame(2))), "K0 1");
+    }
+
+    #[test]
+    fn a_range_begins_at_the_keyframe_before_it_and_keeps_what_its_last_frame_needs() {
+        let (opening, closing) = (Bound::Asked(frame(6)), Bound::Asked(frame(10)));
+        assert_eq!(played(CLOSED, opening, closing), "K4 7 5 6 K8 11 9");
+        assert_eq!(played(OPEN, Bound::Asked(frame(0)), Bound::Asked(frame(3))), "K0 1 K4 2");
+    }
+
+    #[test]
+    fn frames_before_the_first_keyframe_are_not_played() {
+        assert_eq!(played("1 2 K3 4", Bound::Natural, Bound::Natural), "K3 4");
+        assert_eq!(played("1 2", Bound::Natural, Bound::Natural), "");
+    }
+
+    #[test]
+    fn sound_goes_with_the_frames_but_joins_where_the_run_before_ends() {
+        let tracks = [track(TrackKind::Video, 25), track(TrackKind::Audio, 50)];
+        let packet = |number: i64| Sample {
+            track: 1,
+            decode_ticks: number,
+            composition_offset: 0,
+            duration: 1,
+            size_bytes: 1,
+            offset: 0,
+            keyframe: true,
+        };
+        let samples: Vec<Sample> = frames(CLOSED).into_iter().chain((0..24).map(packet)).collect();
+        let sound = |opening, closing, joined| {
+            let played = trim(&tracks, &samples, opening, closing, joined);
+            let packets: Vec<_> = played.iter().filter(|sample| sample.track == 1).collect();
+            (packets[0].decode_ticks, packets[packets.len() - 1].decode_ticks)
+        };
+        let (from, to) = (Bound::Handover(frame(4)), Bound::Handover(frame(8)));
+        assert_eq!(sound(from, to, false), (8, 16), "the packet at the end is the next run's too");
+        assert_eq!(sound(from, to, true), (0, 16));
+        assert_eq!(sound(Bound::Natural, Bound::Natural, false), (0, 23));
+    }
+}
