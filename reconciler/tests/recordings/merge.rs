@@ -1,0 +1,211 @@
+//! Pulled parts become files of the archive, and nothing of them is lost, changed or doubled.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use crate::footage::*;
+use reconciler::merge::{
+    Intent, PieceRequest, Placed, Publication, Recovery, WrittenPiece, recover, write_piece,
+};
+use sdcard_indexer::layout::Layout;
+
+fn write(root: &Path, pulled: &Pulled) -> WrittenPiece {
+    let request = PieceRequest {
+        root,
+        layout: &Layout::onvif(),
+        range: pulled.range,
+        counter: 0,
+        media: &pulled.part.needs,
+        part_bytes: pulled.bytes.len() as u64,
+    };
+    write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap()
+}
+
+fn place(root: &Path, pulled: &Pulled) -> Placed {
+    match write(root, pulled).publish().unwrap() {
+        Publication::Placed(placed) => placed,
+        Publication::NameTaken(piece) => panic!("the name is taken, {:?} is next", piece.intent()),
+    }
+}
+
+#[test]
+fn pieces_hold_every_packet_of_the_range_once_unchanged_and_in_step() {
+    for encoding in PICTURES.into_iter().chain(SOUNDS) {
+        let directory = tempfile::tempdir().unwrap();
+        let reference = encode(directory.path(), encoding);
+        let original = packets(&reference);
+        for format in FORMATS {
+            let what = format!("{encoding:?} {format:?}");
+            let card = card(&reference, directory.path(), format);
+            let root = directory.path().join(format!("{format:?}"));
+            let pulled = pull(&card, seconds(5.3, 12.7));
+            let pieces: Vec<Placed> = pulled.iter().map(|pulled| place(&root, pulled)).collect();
+            let read: Vec<Rows> = pieces.iter().map(|piece| packets(&piece.path)).collect();
+            pieces.iter().for_each(|piece| assert_well_formed(&piece.path));
+
+            let video: Vec<&str> = read.iter().flat_map(|rows| hashes(&rows.video)).collect();
+            assert_same(&video, &hashes(between(&original.video, 5, 13)), &what);
+            assert_eq!(pieces.first().unwrap().range.start(), at(5.0), "{what}");
+            assert_eq!(pieces.last().unwrap().range.end(), at(13.0), "{what}");
+
+            let audio: Vec<&str> = read.iter().flat_map(|rows| hashes(&rows.audio)).collect();
+            let Some(first) =
+                original.audio.iter().position(|row| Some(&row.hash.as_str()) == audio.first())
+            else {
+                assert!(original.audio.is_empty(), "{what}: the sound is lost");
+                continue;
+            };
+            let expected = &original.audio[first..first + audio.len()];
+            assert_same(&audio, &hashes(expected), &what);
+            let ticks: i64 = expected.iter().map(|row| row.duration).sum();
+            assert!(
+                ticks >= 8 * 48_000 - expected[0].duration,
+                "{what}: only {ticks} ticks of sound"
+            );
+            let (was, is) =
+                (distance(&packets(&card[1].file), &read[0]), distance(&read[0], &read[0]));
+            assert!((was - is).abs() <= 1, "{what}: {was} became {is} ticks of 48 kHz");
+        }
+    }
+}
+
+/// How far the first picture of `piece` is from its first sound in `rows`, in ticks of the sound.
+fn distance(rows: &Rows, piece: &Rows) -> i64 {
+    let shown =
+        |rows: &[Row], row: &Row| rows.iter().find(|found| found.hash == row.hash).unwrap().pts;
+    let video_ticks_per_second = piece.video[0].duration * FRAMES_PER_SECOND as i64;
+    shown(&rows.video, &piece.video[0]) * 48_000 / video_ticks_per_second
+        - shown(&rows.audio, &piece.audio[0])
+}
+
+struct Desk {
+    _directory: tempfile::TempDir,
+    root: PathBuf,
+    pulled: Pulled,
+}
+
+/// One pulled part, and an empty archive.
+fn desk() -> Desk {
+    let directory = tempfile::tempdir().unwrap();
+    let reference = encode(directory.path(), Encoding::H264);
+    let card = card(&reference, directory.path(), Format::FragmentedMp4);
+    let pulled = pull(&card, seconds(5.0, 7.0)).remove(0);
+    Desk { root: directory.path().join("archive"), _directory: directory, pulled }
+}
+
+impl Desk {
+    /// A written piece whose writer then crashed: only what a ledger recorded is known of it.
+    fn crashed(&self) -> Intent {
+        write(&self.root, &self.pulled).intent().clone()
+    }
+
+    /// All files of the archive, hidden ones too.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+}
+
+#[test]
+fn before_its_name_is_given_a_piece_is_hidden_and_can_be_written_again() {
+    let desk = desk();
+    let first = desk.crashed();
+    assert_eq!(desk.files(), std::slice::from_ref(&first.temporary));
+    assert!(first.temporary.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    assert_eq!(desk.crashed(), first);
+    assert_eq!(desk.files(), [first.temporary]);
+}
+
+#[test]
+fn a_crash_before_the_rename_is_finished_from_the_intent() {
+    let desk = desk();
+    let intent = desk.crashed();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Placed);
+    assert_eq!(desk.files(), std::slice::from_ref(&intent.destination));
+    assert_eq!(blake3::hash(&std::fs::read(&intent.destination).unwrap()), intent.digest);
+}
+
+#[test]
+fn a_crash_after_the_rename_changes_nothing() {
+    let desk = desk();
+    let intent = desk.crashed();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Placed);
+    assert_eq!(recover(&intent).unwrap(), Recovery::Placed);
+    assert_eq!(desk.files(), [intent.destination]);
+}
+
+#[test]
+fn a_crash_between_link_and_unlink_leaves_one_name_in_the_end() {
+    let desk = desk();
+    let intent = desk.crashed();
+    std::fs::hard_link(&intent.temporary, &intent.destination).unwrap();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Placed);
+    assert_eq!(desk.files(), [intent.destination]);
+}
+
+#[test]
+fn a_damaged_temporary_file_is_removed_and_the_piece_written_again() {
+    let desk = desk();
+    let intent = desk.crashed();
+    std::fs::File::options().write(true).open(&intent.temporary).unwrap().set_len(1_000).unwrap();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Redo);
+    assert!(desk.files().is_empty());
+    assert_eq!(place(&desk.root, &desk.pulled).path, intent.destination);
+}
+
+#[test]
+fn a_piece_of_which_nothing_is_left_is_written_again() {
+    let desk = desk();
+    let intent = desk.crashed();
+    std::fs::remove_file(&intent.temporary).unwrap();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Redo);
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_is_left_to_its_owner() {
+    let desk = desk();
+    let piece = write(&desk.root, &desk.pulled);
+    let taken = piece.intent().destination.clone();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another recorder's file, which nothing has to survive"
+    )]
+    std::fs::write(&taken, b"original").unwrap();
+
+    let Publication::NameTaken(piece) = piece.publish().unwrap() else { panic!("replaced a file") };
+    let aside = piece.intent().destination.clone();
+    let Publication::Placed(placed) = piece.publish().unwrap() else { panic!("no name is free") };
+    assert_eq!(placed.path, aside);
+    assert_eq!(aside.file_name().unwrap(), "40-05.000001Z.0.mp4");
+    assert_eq!(std::fs::read(&taken).unwrap(), b"original");
+    assert_eq!(desk.files().len(), 2);
+}
+
+#[test]
+fn the_same_part_placed_twice_is_one_file() {
+    let desk = desk();
+    let first = place(&desk.root, &desk.pulled);
+    assert_eq!(place(&desk.root, &desk.pulled), first);
+    assert_eq!(desk.files(), [first.path]);
+}
+
+#[test]
+fn recovery_never_replaces_a_file_that_took_the_name() {
+    let desk = desk();
+    let intent = desk.crashed();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another recorder's file, which nothing has to survive"
+    )]
+    std::fs::write(&intent.destination, b"original").unwrap();
+    assert_eq!(recover(&intent).unwrap(), Recovery::Redo);
+    assert_eq!(desk.files(), std::slice::from_ref(&intent.destination));
+    assert_eq!(std::fs::read(&intent.destination).unwrap(), b"original");
+}
