@@ -1,7 +1,7 @@
 //! Durable changes to directories: the one room of this crate that renames, and that syncs directories.
 //!
 //! Assumed of the medium: a synced file keeps its bytes, a synced directory keeps its names, and a rename
-//! or link is there as a whole or not at all. Nothing here ever replaces a file that it did not write.
+//! or link is there as a whole or not at all. Only [`replace`] replaces a file.
 
 use std::fs::{self, File};
 use std::io;
@@ -75,12 +75,20 @@ pub fn publish(temporary: &Path, destination: &Path) -> Result<Publication, Dura
     }
     .map_err(DurableError::at("give the final name to", temporary))?;
     if publication == Publication::Done {
-        sync_directory(parent_of(destination))?;
-        if parent_of(temporary) != parent_of(destination) {
-            sync_directory(parent_of(temporary))?;
-        }
+        sync_both(temporary, destination)?;
     }
     Ok(publication)
+}
+
+/// Renames over what has the name: for files that only this crate writes. Durable on return; a crash leaves
+/// one of the two.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the durable-write room: the directory is synced"
+)]
+pub fn replace(from: &Path, to: &Path) -> Result<(), DurableError> {
+    fs::rename(from, to).map_err(DurableError::at("rename", from))?;
+    sync_both(from, to)
 }
 
 /// Removes a file that may be gone already; durable on return.
@@ -105,8 +113,14 @@ fn link_without_replacing(from: &Path, to: &Path) -> io::Result<Publication> {
     }
 }
 
+/// The directories of both names of a renamed file.
+fn sync_both(from: &Path, to: &Path) -> Result<(), DurableError> {
+    sync_directory(parent_of(to))?;
+    if parent_of(from) == parent_of(to) { Ok(()) } else { sync_directory(parent_of(from)) }
+}
+
 /// The directory that holds a path's name: `.` for a bare name.
-fn parent_of(path: &Path) -> &Path {
+pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) => Path::new("."),
@@ -145,6 +159,18 @@ mod tests {
         );
         assert_eq!(fs::read(&destination).unwrap(), b"original");
         assert_eq!(fs::read(&temporary).unwrap(), b"new");
+    }
+
+    #[test]
+    fn replacing_leaves_the_new_file_in_another_directory_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("a"), directory.path().join("below/a"));
+        create_directories(parent_of(&to)).unwrap();
+        fs::write(&from, b"new").unwrap();
+        fs::write(&to, b"old").unwrap();
+        replace(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert!(!from.exists());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub enum State {
 }
 
 /// Who put it into the archive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recorder {
     /// The central recorder, as it happened.

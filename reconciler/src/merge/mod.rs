@@ -16,8 +16,7 @@ pub use decoder::same_decoder;
 pub use fragment::{FragmentError, FragmentWriter, OutputSample};
 pub use join::{Joiner, Meets, counterpart};
 pub use place::{
-    Intent, PieceRequest, PlaceError, Placed, Publication, Recovery, WrittenPiece, recover,
-    write_piece,
+    PieceRequest, PlaceError, Publication, Recovery, WrittenPiece, recover, write_piece,
 };
 pub use source::{Source, SourceError};
 

@@ -3,7 +3,7 @@
 //! | step | on disk after a crash | [`recover`] says |
 //! |---|---|---|
 //! | [`write_piece`] | at most a temporary file that nobody's ledger knows | - |
-//! | the caller records the [`Intent`] | the temporary file, whole | publishes it: [`Recovery::Placed`] |
+//! | the caller records the [`Piece`] | the temporary file, whole | publishes it: [`Recovery::Placed`] |
 //! | [`WrittenPiece::publish`] | the final file, or both names | [`Recovery::Placed`] |
 //!
 //! A temporary file begins with a dot and stands beside its final name, where no recorder's playback looks
@@ -25,6 +25,7 @@ use super::join::{Joiner, Meets};
 use super::primary_track;
 use super::source::{Source, SourceError};
 use crate::durable::{self, DurableError};
+use crate::ledger::Piece;
 
 /// How many names are tried for one piece.
 const MOST_NAMES: u32 = 16;
@@ -51,8 +52,10 @@ pub enum PlaceError {
 /// One part as it was pulled, and where in the archive it belongs.
 #[derive(Debug)]
 pub struct PieceRequest<'a> {
-    /// Directory of the stream in the archive.
-    pub root: &'a Path,
+    /// Root of the archive.
+    pub archive: &'a Path,
+    /// The stream's directory, relative to it.
+    pub directory: &'a Path,
     pub layout: &'a Layout,
     /// Wall time of the part: from its first keyframe to where the next part would begin.
     pub range: TimeRange,
@@ -62,49 +65,28 @@ pub struct PieceRequest<'a> {
     pub part_bytes: u64,
 }
 
-/// What a ledger records before the final name is given: enough to finish after a crash.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Intent {
-    pub temporary: PathBuf,
-    pub destination: PathBuf,
-    /// BLAKE3 of the whole file.
-    pub digest: blake3::Hash,
-    pub size_bytes: u64,
-}
-
 /// A whole, synced, proved file that has no name in the archive yet.
 #[derive(Debug)]
 #[must_use]
 pub struct WrittenPiece {
-    intent: Intent,
-    range: TimeRange,
+    archive: PathBuf,
+    piece: Piece,
     names: Names,
 }
 
 #[derive(Debug)]
 #[must_use]
 pub enum Publication {
-    Placed(Placed),
-    /// Another file has the name. The piece aims at the next one: record its intent, publish again.
+    Placed(Piece),
+    /// Another file has the name. The piece aims at the next one: record it, publish again.
     NameTaken(WrittenPiece),
 }
 
-/// A file of the archive.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Placed {
-    pub path: PathBuf,
-    /// BLAKE3 of the whole file.
-    pub digest: blake3::Hash,
-    pub size_bytes: u64,
-    /// As it was asked for.
-    pub range: TimeRange,
-}
-
-/// What a crash left of an [`Intent`].
+/// What a crash left of a recorded piece.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Recovery {
-    /// The file stands under its final name, durably.
+    /// The file stands under its name, durably.
     Placed,
     /// Nothing of it is left: write the piece again.
     Redo,
@@ -116,29 +98,28 @@ pub fn write_piece<R: Read + Seek>(
     request: &PieceRequest<'_>,
     part: &mut R,
 ) -> Result<WrittenPiece, PlaceError> {
-    let tracks = &request.media.tracks;
-    let samples = cut::part_samples(request.media, request.part_bytes).map_err(PlaceError::Part)?;
+    let &PieceRequest { archive, range, media, .. } = request;
+    let tracks = &media.tracks;
+    let samples = cut::part_samples(media, request.part_bytes).map_err(PlaceError::Part)?;
     if !begins_with_keyframe(tracks, &samples) {
         return Err(PlaceError::NoKeyframe);
     }
-    let start = request.range.start();
-    let lanes = Joiner::new(tracks).place(tracks, &samples, start, Meets::ByClock);
+    let lanes = Joiner::new(tracks).place(tracks, &samples, range.start(), Meets::ByClock);
 
     let mut names = Names::new(request);
-    let destination = names.next_name()?;
-    let temporary = temporary_for(&destination);
-    durable::create_directories(directory_of(&destination))?;
+    let path = names.next_name()?;
+    let temporary = archive.join(temporary_for(&path));
+    durable::create_directories(durable::parent_of(&temporary))?;
     let written = write(&temporary, |output| {
-        let mut writer = FragmentWriter::begin(output, tracks, request.range.duration())?;
+        let mut writer = FragmentWriter::begin(output, tracks, range.duration())?;
         writer.append(part, &lanes)?;
         writer.finish()
     });
     match written.and_then(|written| prove(&temporary, tracks, &lanes).map(|()| written)) {
-        Ok((digest, size_bytes)) => Ok(WrittenPiece {
-            intent: Intent { temporary, destination, digest, size_bytes },
-            range: request.range,
-            names,
-        }),
+        Ok((digest, size_bytes)) => {
+            let piece = Piece { path, digest: digest.into(), size_bytes, range };
+            Ok(WrittenPiece { archive: archive.to_owned(), piece, names })
+        }
         Err(error) => {
             durable::remove(&temporary)?;
             Err(error)
@@ -147,43 +128,45 @@ pub fn write_piece<R: Read + Seek>(
 }
 
 impl WrittenPiece {
-    pub fn intent(&self) -> &Intent {
-        &self.intent
+    /// What a ledger records before the name is given: enough to finish after a crash.
+    pub fn piece(&self) -> &Piece {
+        &self.piece
     }
 
-    /// Gives the piece its final name, durably. The intent must have been recorded. Where the same file
-    /// has the name already, it is this piece, placed earlier.
+    /// Gives the piece its name, durably; it must have been recorded. Where the same file has the name
+    /// already, it is this piece, placed earlier.
     pub fn publish(mut self) -> Result<Publication, PlaceError> {
-        let Intent { temporary, destination, digest, .. } = &self.intent;
-        durable::create_directories(directory_of(destination))?;
-        if durable::publish(temporary, destination)? == durable::Publication::NameTaken {
-            if digest_of(destination)? != Some(*digest) {
-                self.intent.destination = self.names.next_name()?;
+        let (temporary, destination) = paths(&self.archive, &self.piece);
+        durable::create_directories(durable::parent_of(&destination))?;
+        if durable::publish(&temporary, &destination)? == durable::Publication::NameTaken {
+            if !holds(&destination, &self.piece)? {
+                self.piece.path = self.names.next_name()?;
+                let (aside, _) = paths(&self.archive, &self.piece);
+                durable::create_directories(durable::parent_of(&aside))?;
+                durable::replace(&temporary, &aside)?;
                 return Ok(Publication::NameTaken(self));
             }
-            durable::remove(temporary)?;
+            durable::remove(&temporary)?;
         }
-        let Intent { destination: path, digest, size_bytes, .. } = self.intent;
-        Ok(Publication::Placed(Placed { path, digest, size_bytes, range: self.range }))
+        Ok(Publication::Placed(self.piece))
     }
 }
 
 /// Finishes what a crash interrupted. Where another file took the name meanwhile, the piece is to be
 /// written again and gets another one.
-pub fn recover(intent: &Intent) -> Result<Recovery, PlaceError> {
-    let Intent { temporary, destination, digest, .. } = intent;
-    if digest_of(destination)? == Some(*digest) {
-        durable::remove(temporary)?;
-        durable::sync_directory(directory_of(destination))?;
+pub fn recover(archive: &Path, piece: &Piece) -> Result<Recovery, PlaceError> {
+    let (temporary, destination) = paths(archive, piece);
+    if holds(&destination, piece)? {
+        durable::remove(&temporary)?;
+        durable::sync_directory(durable::parent_of(&destination))?;
         return Ok(Recovery::Placed);
     }
-    if digest_of(temporary)? == Some(*digest) {
-        durable::create_directories(directory_of(destination))?;
-        if durable::publish(temporary, destination)? == durable::Publication::Done {
-            return Ok(Recovery::Placed);
-        }
+    if holds(&temporary, piece)?
+        && durable::publish(&temporary, &destination)? == durable::Publication::Done
+    {
+        return Ok(Recovery::Placed);
     }
-    durable::remove(temporary)?;
+    durable::remove(&temporary)?;
     Ok(Recovery::Redo)
 }
 
@@ -191,7 +174,7 @@ pub fn recover(intent: &Intent) -> Result<Recovery, PlaceError> {
 /// the layout tells these apart.
 #[derive(Debug)]
 struct Names {
-    root: PathBuf,
+    directory: PathBuf,
     layout: Layout,
     start: Timestamp,
     counter: u32,
@@ -201,7 +184,7 @@ struct Names {
 impl Names {
     fn new(request: &PieceRequest<'_>) -> Self {
         Names {
-            root: request.root.to_owned(),
+            directory: request.directory.to_owned(),
             layout: request.layout.clone(),
             start: request.range.start(),
             counter: request.counter,
@@ -209,11 +192,12 @@ impl Names {
         }
     }
 
+    /// Relative to the archive's root.
     fn next_name(&mut self) -> Result<PathBuf, PlaceError> {
         let name = (self.tried < MOST_NAMES).then(|| self.candidate(self.tried)).flatten();
         self.tried += 1;
-        name.map(|name| self.root.join(name)).ok_or_else(|| PlaceError::NoFreeName {
-            path: self.root.join(self.layout.path_for(self.start, self.counter)),
+        name.map(|name| self.directory.join(name)).ok_or_else(|| PlaceError::NoFreeName {
+            path: self.directory.join(self.layout.path_for(self.start, self.counter)),
         })
     }
 
@@ -230,15 +214,16 @@ impl Names {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
+/// Where a piece is written, and where it belongs.
+fn paths(archive: &Path, piece: &Piece) -> (PathBuf, PathBuf) {
+    (archive.join(temporary_for(&piece.path)), archive.join(&piece.path))
 }
 
-fn temporary_for(destination: &Path) -> PathBuf {
+fn temporary_for(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
-    name.push(destination.file_name().unwrap_or_default());
+    name.push(path.file_name().unwrap_or_default());
     name.push(".gapless");
-    destination.with_file_name(name)
+    path.with_file_name(name)
 }
 
 fn begins_with_keyframe(tracks: &[Track], samples: &[Sample]) -> bool {
@@ -282,16 +267,16 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// `None` where there is no file.
-fn digest_of(path: &Path) -> Result<Option<blake3::Hash>, DurableError> {
+/// True where a file stands at `path` that is this piece, byte for byte.
+fn holds(path: &Path, piece: &Piece) -> Result<bool, DurableError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(DurableError::at("open", path)(error)),
     };
     let mut hashed = Hashed { output: io::sink(), hasher: blake3::Hasher::new() };
     io::copy(&mut file, &mut hashed).map_err(DurableError::at("read", path))?;
-    Ok(Some(hashed.hasher.finalize()))
+    Ok(hashed.hasher.finalize() == piece.digest)
 }
 
 /// Reads a written file back as any reader of the archive does, and compares it sample by sample.

@@ -46,11 +46,11 @@ pub struct Exported {
 /// Writes what of `range` the runs of a [`view`](super::view) hold. One file is open at a time, and the
 /// table of its samples in memory.
 pub fn export<W: Write>(
-    runs: &[Run],
+    runs: &[Run<'_>],
     range: TimeRange,
     output: W,
 ) -> Result<Exported, ExportError> {
-    let runs: Vec<&Run> = runs.iter().filter(|run| run.range.overlaps(&range)).collect();
+    let runs: Vec<&Run<'_>> = runs.iter().filter(|run| run.range.overlaps(&range)).collect();
     let asked = runs
         .iter()
         .filter_map(|run| run.range.intersection(&range))
@@ -77,7 +77,7 @@ struct Export<W> {
 }
 
 impl<W: Write> Export<W> {
-    fn append(&mut self, run: &Run, range: TimeRange) -> Result<(), ExportError> {
+    fn append(&mut self, run: &Run<'_>, range: TimeRange) -> Result<(), ExportError> {
         let path = &run.segment.file;
         let zero_at = run.segment.range.start();
         let unplayable = |source| ExportError::Source { file: path.clone(), source };
@@ -105,7 +105,7 @@ impl<W: Write> Export<W> {
     }
 }
 
-fn opening(run: &Run, range: TimeRange) -> Bound {
+fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
     let segment = run.segment.range;
     if range.start() > run.range.start() {
         Bound::Asked(media_time(range.start(), segment))
@@ -116,7 +116,7 @@ fn opening(run: &Run, range: TimeRange) -> Bound {
     }
 }
 
-fn closing(run: &Run, range: TimeRange) -> Bound {
+fn closing(run: &Run<'_>, range: TimeRange) -> Bound {
     let segment = run.segment.range;
     if range.end() < run.range.end() {
         Bound::Asked(media_time(range.end(), segment))
@@ -142,7 +142,7 @@ fn shown(tracks: &[Track], samples: &[Sample], zero_at: Timestamp) -> Option<Exp
 }
 
 /// The tracks of all runs together; those of one kind need to share a decoder.
-fn common_tracks(runs: &[&Run]) -> Result<Vec<Track>, ExportError> {
+fn common_tracks(runs: &[&Run<'_>]) -> Result<Vec<Track>, ExportError> {
     let mut common: Vec<Track> = Vec::new();
     for run in runs {
         let file = &run.segment.file;

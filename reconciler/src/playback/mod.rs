@@ -11,34 +11,23 @@ use std::path::PathBuf;
 use sdcard_indexer::time::TimeRange;
 
 use crate::seam::Seam;
+use crate::timeline::Recorder;
 
 pub use export::{ExportError, Exported, export};
 pub use view::{Tolerances, view};
-
-/// Who recorded a segment of the archive.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Provenance {
-    /// The central recorder, as it happened.
-    Live,
-    /// The device; pulled from its card afterwards.
-    Edge,
-}
 
 /// A file of the archive. `range` begins at the instant of its media time zero.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ArchivedSegment {
     pub file: PathBuf,
     pub range: TimeRange,
-    pub provenance: Provenance,
+    pub by: Recorder,
 }
 
 /// The part of a segment that is played.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Run {
-    pub segment: ArchivedSegment,
+pub struct Run<'a> {
+    pub segment: &'a ArchivedSegment,
     /// Within the segment's; where it is shorter, another run plays what lies beyond.
     pub range: TimeRange,
     /// How it meets the run before; `None` where there is none, or a hole between them.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
-use super::{ArchivedSegment, Provenance, Run};
+use super::{ArchivedSegment, Run};
 use crate::seam::Seam;
+use crate::timeline::Recorder;
 
 /// What two recordings of one stream may differ by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,17 +35,16 @@ impl Default for Tolerances {
 /// the keyframe before the hole it fills, a live segment at its recorder's return. What lies within
 /// another segment is left out, except an edge piece within a live segment: it was pulled because that
 /// one has a hole there, and the live segment is resumed after it.
-pub fn view(segments: Vec<ArchivedSegment>, tolerances: Tolerances) -> Vec<Run> {
-    let mut waiting: BinaryHeap<_> =
-        segments.into_iter().map(|segment| candidate(segment.range, segment)).collect();
-    let mut runs: Vec<Run> = Vec::with_capacity(waiting.len());
-    while let Some(Reverse((.., range, segment))) = waiting.pop() {
+pub fn view(segments: &[ArchivedSegment], tolerances: Tolerances) -> Vec<Run<'_>> {
+    let mut waiting: BinaryHeap<Candidate> =
+        segments.iter().map(|segment| candidate(segment.range, segment)).collect();
+    let mut runs: Vec<Run<'_>> = Vec::with_capacity(segments.len());
+    while let Some(Reverse((.., segment, range))) = waiting.pop() {
         if let Some(last) = runs.last_mut() {
             let last_end = last.range.end();
             let overlaps = range.start().saturating_add(tolerances.one_frame) < last_end;
             let lies_within = range.end() <= last_end.saturating_add(tolerances.one_frame);
-            let fills = (last.segment.provenance, segment.provenance)
-                == (Provenance::Live, Provenance::Edge);
+            let fills = (last.segment.by, segment.by) == (Recorder::Live, Recorder::Edge);
             let resumed = range.start() != segment.range.start();
             if overlaps && lies_within && !fills {
                 continue;
@@ -54,19 +54,15 @@ pub fn view(segments: Vec<ArchivedSegment>, tolerances: Tolerances) -> Vec<Run> 
                 continue;
             }
             if overlaps {
-                waiting.extend(rest_after(
-                    range.end(),
-                    last.range,
-                    last.segment.clone(),
-                    tolerances,
-                ));
+                waiting.extend(rest_after(range.end(), last.range, last.segment, tolerances));
                 last.range = before(range.start(), last.range);
             }
             if overlaps && last.range.duration() <= tolerances.one_frame {
                 runs.pop();
             }
         }
-        let meets = |last: &Run| range.start() <= last.range.end().saturating_add(tolerances.join);
+        let meets =
+            |last: &Run<'_>| range.start() <= last.range.end().saturating_add(tolerances.join);
         let seam = runs.last().is_some_and(meets).then_some(Seam::ByTime);
         runs.push(Run { segment, range, seam });
     }
@@ -75,19 +71,20 @@ pub fn view(segments: Vec<ArchivedSegment>, tolerances: Tolerances) -> Vec<Run> 
 
 /// The order in which segments take their place: by start; where these are equal, edge after live and
 /// short after long, so that what lies within another comes after it.
-type Candidate = Reverse<(Timestamp, Provenance, Reverse<Timestamp>, TimeRange, ArchivedSegment)>;
+type Candidate<'a> =
+    Reverse<(Timestamp, Recorder, Reverse<Timestamp>, &'a ArchivedSegment, TimeRange)>;
 
-fn candidate(range: TimeRange, segment: ArchivedSegment) -> Candidate {
-    Reverse((range.start(), segment.provenance, Reverse(range.end()), range, segment))
+fn candidate(range: TimeRange, segment: &ArchivedSegment) -> Candidate<'_> {
+    Reverse((range.start(), segment.by, Reverse(range.end()), segment, range))
 }
 
 /// What of a segment is still to be played after an instant.
 fn rest_after(
     instant: Timestamp,
     range: TimeRange,
-    segment: ArchivedSegment,
+    segment: &ArchivedSegment,
     tolerances: Tolerances,
-) -> Option<Candidate> {
+) -> Option<Candidate<'_>> {
     let rest = TimeRange::new(instant, range.end())?;
     (rest.duration() > tolerances.one_frame).then(|| candidate(rest, segment))
 }
@@ -103,13 +100,14 @@ mod tests {
     /// Seconds to play, in order, with the segments' letters; capitals are edge pieces.
     fn played(segments: &[(char, i64, i64)]) -> Vec<(char, i64, i64, bool)> {
         let at = |millis: i64| Timestamp::from_nanos(millis * 1_000_000);
-        let segments = segments.iter().map(|&(name, start, end)| ArchivedSegment {
+        let segment = |&(name, start, end): &(char, i64, i64)| ArchivedSegment {
             file: name.to_string().into(),
             range: TimeRange::new(at(start), at(end)).unwrap(),
-            provenance: if name.is_uppercase() { Provenance::Edge } else { Provenance::Live },
-        });
+            by: if name.is_uppercase() { Recorder::Edge } else { Recorder::Live },
+        };
+        let segments: Vec<ArchivedSegment> = segments.iter().map(segment).collect();
         let in_millis = |instant: Timestamp| instant.as_nanos() / 1_000_000;
-        view(segments.collect(), Tolerances::default())
+        view(&segments, Tolerances::default())
             .iter()
             .map(|run| {
                 let name = run.segment.file.to_str().unwrap().chars().next().unwrap();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mp4_atom::{Any, ReadFrom};
-use reconciler::playback::{ArchivedSegment, Provenance};
+use reconciler::playback::ArchivedSegment;
+use reconciler::timeline::Recorder;
 use sdcard_indexer::container::{MediaTime, summarise};
 use sdcard_indexer::cut::{CutLimits, Part, cut};
 use sdcard_indexer::time::{TimeRange, Timestamp};
@@ -137,16 +138,16 @@ pub fn card(reference: &Path, directory: &Path, format: Format) -> Vec<ArchivedS
     (0..SECONDS / 4)
         .map(|number| {
             let file = directory.join(format!("card-{number:03}.mp4"));
-            segment(file, (number * 4) as f64, Provenance::Edge)
+            segment(file, (number * 4) as f64, Recorder::Edge)
         })
         .collect()
 }
 
-pub fn segment(file: PathBuf, starts_at: f64, provenance: Provenance) -> ArchivedSegment {
+pub fn segment(file: PathBuf, starts_at: f64, by: Recorder) -> ArchivedSegment {
     let mut reader = File::open(&file).unwrap();
     let file_bytes = reader.metadata().unwrap().len();
     let duration = summarise(&mut reader, file_bytes).unwrap().duration;
-    ArchivedSegment { file, range: TimeRange::starting_at(at(starts_at), duration), provenance }
+    ArchivedSegment { file, range: TimeRange::starting_at(at(starts_at), duration), by }
 }
 
 /// A part as it arrives: with its bytes, and its wall time.

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use crate::footage::*;
 use reconciler::merge::{PieceRequest, Publication, write_piece};
-use reconciler::playback::{
-    ArchivedSegment, ExportError, Exported, Provenance, Tolerances, export, view,
-};
+use reconciler::playback::{ArchivedSegment, ExportError, Exported, Tolerances, export, view};
+use reconciler::timeline::Recorder;
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::TimeRange;
 
@@ -17,7 +16,7 @@ fn live_with_hole(reference: &Path, directory: &Path, format: Format) -> Vec<Arc
     let (before, after) = (directory.join("before.mp4"), directory.join("after.mp4"));
     remux(reference, &["-t", "7.4"], format, &before);
     remux(reference, &["-ss", "13"], format, &after);
-    vec![segment(before, 0.0, Provenance::Live), segment(after, 13.0, Provenance::Live)]
+    vec![segment(before, 0.0, Recorder::Live), segment(after, 13.0, Recorder::Live)]
 }
 
 /// The hole's footage from the card, merged.
@@ -27,11 +26,12 @@ fn edge(
     format: Format,
     hole: TimeRange,
 ) -> Vec<ArchivedSegment> {
-    let root = directory.join("archive");
+    let archive = directory.join("archive");
     let pulled = pull(&card(reference, directory, format), hole);
     let place = |pulled: &Pulled| {
         let request = PieceRequest {
-            root: &root,
+            archive: &archive,
+            directory: Path::new("camera/main"),
             layout: &Layout::onvif(),
             range: pulled.range,
             counter: 0,
@@ -42,7 +42,7 @@ fn edge(
         let Publication::Placed(placed) = piece.publish().unwrap() else {
             panic!("no name is free")
         };
-        ArchivedSegment { file: placed.path, range: placed.range, provenance: Provenance::Edge }
+        ArchivedSegment { file: archive.join(placed.path), range: placed.range, by: Recorder::Edge }
     };
     pulled.iter().map(place).collect()
 }
@@ -52,7 +52,7 @@ fn export_to(
     segments: Vec<ArchivedSegment>,
     range: TimeRange,
 ) -> Result<Exported, ExportError> {
-    let runs = view(segments, Tolerances::default());
+    let runs = view(&segments, Tolerances::default());
     export(&runs, range, BufWriter::new(File::create(file).unwrap()))
 }
 
@@ -145,9 +145,9 @@ fn other_encoder_settings_are_named_before_anything_is_written() {
     let other = tempfile::tempdir().unwrap();
     let two = encode(other.path(), Encoding::H264WithBFrames);
     let segments =
-        vec![segment(one, 0.0, Provenance::Live), segment(two.clone(), 20.0, Provenance::Live)];
+        vec![segment(one, 0.0, Recorder::Live), segment(two.clone(), 20.0, Recorder::Live)];
     let mut output = Vec::new();
-    let runs = view(segments, Tolerances::default());
+    let runs = view(&segments, Tolerances::default());
     let error = export(&runs, seconds(0.0, 40.0), &mut output).unwrap_err();
     assert!(matches!(&error, ExportError::SettingsChange { file, .. } if *file == two), "{error}");
     assert!(output.is_empty());
