@@ -8,6 +8,7 @@
 //! With B-frames the first frame is shown later than it is decoded, and sound may begin earlier still: the
 //! whole output is then shifted by that lead, so that no time is negative and no edit list is needed.
 
+use sdcard_indexer::container::track::rescale;
 use sdcard_indexer::container::{Sample, Track, TrackKind};
 use sdcard_indexer::time::Timestamp;
 
@@ -199,13 +200,6 @@ pub fn counterpart(
     let kind = tracks.get(index)?.kind;
     let ordinal = tracks.iter().take(index).filter(|track| track.kind == kind).count();
     output.enumerate().filter(|(_, other)| *other == kind).nth(ordinal).map(|(lane, _)| lane)
-}
-
-/// Ticks of one timescale in another, to the nearest, halves upwards; saturating.
-fn rescale(ticks: i64, from: u32, to: u32) -> i64 {
-    let (from, to) = (i128::from(from.max(1)), i128::from(to));
-    let scaled = (i128::from(ticks) * to * 2 + from).div_euclid(from * 2);
-    scaled.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 fn saturate(ticks: u64) -> u32 {

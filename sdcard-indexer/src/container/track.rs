@@ -109,7 +109,7 @@ impl Sample {
 }
 
 /// From ticks of one scale to the nearest of another; saturates.
-pub(super) fn rescale(ticks: i64, from: u32, to: u32) -> i64 {
+pub fn rescale(ticks: i64, from: u32, to: u32) -> i64 {
     let from = i128::from(from.max(1));
     saturated((i128::from(ticks) * i128::from(to) + from / 2).div_euclid(from))
 }
