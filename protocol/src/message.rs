@@ -142,7 +142,7 @@ pub struct Open {
     pub version: SegmentVersion,
     pub start: u64,
     pub end: u64,
-    /// First byte to send; the server holds all before it durably.
+    /// First byte to send; the server holds all before it.
     pub from: u64,
     /// First credit: absolute offset in the segment up to which data may be sent.
     pub credit_limit: u64,

@@ -3,8 +3,9 @@
 //! Assumed of the medium: a synced file keeps its bytes, a synced directory keeps its names, and a rename
 //! or link is there as a whole or not at all. Only [`replace`] replaces a file.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -89,6 +90,50 @@ pub fn publish(temporary: &Path, destination: &Path) -> Result<Publication, Dura
 pub fn replace(from: &Path, to: &Path) -> Result<(), DurableError> {
     fs::rename(from, to).map_err(DurableError::at("rename", from))?;
     sync_both(from, to)
+}
+
+/// Writes a new file under a hidden name beside `destination`, and gives it that name once it is whole.
+/// Nothing is left of it where `fill` fails.
+pub fn write_new<T, E: From<DurableError>>(
+    destination: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let temporary = hidden_beside(destination);
+    let file = File::create(&temporary).map_err(DurableError::at("create", &temporary))?;
+    let written = fill_and_publish(file, &temporary, destination, fill);
+    if written.is_err() {
+        remove(&temporary)?;
+    }
+    written
+}
+
+fn fill_and_publish<T, E: From<DurableError>>(
+    file: File,
+    temporary: &Path,
+    destination: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut output = BufWriter::new(file);
+    let filled = fill(&mut output)?;
+    let file = output
+        .into_inner()
+        .map_err(|error| DurableError::at("write", temporary)(error.into_error()))?;
+    file.sync_all().map_err(DurableError::at("sync", temporary))?;
+    match publish(temporary, destination)? {
+        Publication::Done => Ok(filled),
+        Publication::NameTaken => {
+            let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+            Err(DurableError::at("write", destination)(taken).into())
+        }
+    }
+}
+
+/// Recorders and their players do not look at names that begin with a dot.
+pub fn hidden_beside(destination: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(destination.file_name().unwrap_or_default());
+    name.push(".gapless");
+    destination.with_file_name(name)
 }
 
 /// Removes a file that may be gone already; durable on return.

@@ -9,7 +9,6 @@
 //! A temporary file begins with a dot and stands beside its final name, where no recorder's playback looks
 //! for it; writing the same piece again writes the same temporary file. Never replaces a file.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -63,6 +62,9 @@ pub struct PieceRequest<'a> {
     pub counter: u32,
     pub media: &'a PartMedia,
     pub part_bytes: u64,
+    /// How many of the part's first bytes are there. Fewer than `part_bytes` where the card lost the rest:
+    /// the piece then ends with the last frame that arrived whole.
+    pub held_bytes: u64,
 }
 
 /// A whole, synced, proved file that has no name in the archive yet.
@@ -98,9 +100,10 @@ pub fn write_piece<R: Read + Seek>(
     request: &PieceRequest<'_>,
     part: &mut R,
 ) -> Result<WrittenPiece, PlaceError> {
-    let &PieceRequest { archive, range, media, .. } = request;
+    let &PieceRequest { archive, media, .. } = request;
     let tracks = &media.tracks;
     let samples = cut::part_samples(media, request.part_bytes).map_err(PlaceError::Part)?;
+    let (samples, range) = arrived(tracks, samples, request);
     if !begins_with_keyframe(tracks, &samples) {
         return Err(PlaceError::NoKeyframe);
     }
@@ -108,7 +111,7 @@ pub fn write_piece<R: Read + Seek>(
 
     let mut names = Names::new(request);
     let path = names.next_name()?;
-    let temporary = archive.join(temporary_for(&path));
+    let temporary = archive.join(durable::hidden_beside(&path));
     durable::create_directories(durable::parent_of(&temporary))?;
     let written = write(&temporary, |output| {
         let mut writer = FragmentWriter::begin(output, tracks, range.duration())?;
@@ -216,14 +219,37 @@ impl Names {
 
 /// Where a piece is written, and where it belongs.
 fn paths(archive: &Path, piece: &Piece) -> (PathBuf, PathBuf) {
-    (archive.join(temporary_for(&piece.path)), archive.join(&piece.path))
+    (archive.join(durable::hidden_beside(&piece.path)), archive.join(&piece.path))
 }
 
-fn temporary_for(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".gapless");
-    path.with_file_name(name)
+/// What of a part is there, and its wall time: frames as far as they follow on each other in decode order,
+/// and the sound of that time.
+fn arrived(
+    tracks: &[Track],
+    samples: Vec<Sample>,
+    request: &PieceRequest<'_>,
+) -> (Vec<Sample>, TimeRange) {
+    let &PieceRequest { range, held_bytes, .. } = request;
+    let is_here = |sample: &Sample| sample.end_offset() <= held_bytes;
+    let primary = primary_track(tracks);
+    let Some(track) = tracks.get(primary) else { return (samples, range) };
+    if samples.iter().all(is_here) {
+        return (samples, range);
+    }
+    let is_frame = |sample: &&Sample| sample.track == primary;
+    let frames: Vec<Sample> =
+        samples.iter().filter(is_frame).take_while(|frame| is_here(frame)).copied().collect();
+    let Some(shown_from) = frames.first().map(|frame| frame.starts_at(track)) else {
+        return (Vec::new(), range);
+    };
+    let shown_until = frames.iter().map(|frame| frame.ends_at(track)).max().unwrap_or(shown_from);
+    let sound = samples.iter().filter(|sample| {
+        let in_time = |track: &Track| sample.starts_at(track) < shown_until;
+        sample.track != primary && is_here(sample) && tracks.get(sample.track).is_some_and(in_time)
+    });
+    let shown_ns = u64::try_from(shown_until.0.saturating_sub(shown_from.0)).unwrap_or(0);
+    let range = TimeRange::starting_at(range.start(), Duration::from_nanos(shown_ns));
+    (frames.iter().chain(sound).copied().collect(), range)
 }
 
 fn begins_with_keyframe(tracks: &[Track], samples: &[Sample]) -> bool {

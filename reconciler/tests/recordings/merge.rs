@@ -17,6 +17,7 @@ fn write(archive: &Path, pulled: &Pulled) -> WrittenPiece {
         counter: 0,
         media: &pulled.part.needs,
         part_bytes: pulled.bytes.len() as u64,
+        held_bytes: pulled.bytes.len() as u64,
     };
     write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap()
 }

@@ -37,6 +37,7 @@ fn edge(
             counter: 0,
             media: &pulled.part.needs,
             part_bytes: pulled.bytes.len() as u64,
+            held_bytes: pulled.bytes.len() as u64,
         };
         let piece = write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap();
         let Publication::Placed(placed) = piece.publish().unwrap() else {
