@@ -7,9 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::MAX_PACKET_BYTES;
 use protocol::message::ServerId;
-use protocol::topic;
+use protocol::topic::{self, Topic};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -51,6 +52,11 @@ impl FromStr for BrokerUrl {
 }
 
 impl BrokerUrl {
+    /// A broker without login.
+    pub fn of(address: std::net::SocketAddr) -> Self {
+        BrokerUrl { host: address.ip().to_string(), port: address.port(), login: None }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("mqtt://")?.trim_end_matches('/');
         let (login, address) = match rest.rsplit_once('@') {
@@ -106,9 +112,8 @@ impl fmt::Debug for BrokerUrl {
 /// A message to the broker.
 #[derive(Debug)]
 pub struct Outbound {
-    pub topic: String,
+    pub topic: Topic,
     pub payload: Vec<u8>,
-    pub qos: QoS,
 }
 
 /// What comes from the broker, and what becomes of the connection.
@@ -116,7 +121,7 @@ pub struct Outbound {
 pub enum Inbound {
     Up,
     Down,
-    Message { topic: String, payload: Vec<u8> },
+    Message { topic: String, payload: Bytes },
 }
 
 /// Where inbound traffic goes: media to those who pull, everything else to those who reconcile.
@@ -128,13 +133,9 @@ pub struct Routes {
 
 impl Routes {
     /// False once nobody listens any more.
-    async fn deliver(&self, server: &ServerId, topic: String, payload: Vec<u8>) -> bool {
-        let to = match topic::Topic::parse(&topic) {
-            Ok(topic::Topic::Data { server: to, .. } | topic::Topic::Tell { server: to, .. })
-                if to == *server =>
-            {
-                &self.transfer
-            }
+    async fn deliver(&self, server: &ServerId, topic: String, payload: Bytes) -> bool {
+        let to = match topic.parse() {
+            Ok(Topic::Data(_, to) | Topic::Tell(_, to)) if to == *server => &self.transfer,
             _ => &self.control,
         };
         to.send(Inbound::Message { topic, payload }).await.is_ok()
@@ -202,7 +203,7 @@ async fn poll(mut event_loop: EventLoop, server: &ServerId, routes: &Routes, up:
                 routes.announce(|| Inbound::Up).await
             }
             Ok(Event::Incoming(Incoming::Publish(message))) => {
-                routes.deliver(server, message.topic, message.payload.to_vec()).await
+                routes.deliver(server, message.topic, message.payload).await
             }
             Ok(_) => true,
             Err(error) => return Ended::Lost { was_up, error },
@@ -222,17 +223,22 @@ async fn publish(
 ) {
     up.notified().await;
     for (filter, qos) in topic::server_subscriptions(server) {
-        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        if client.subscribe(filter, qos).await.is_err() {
+        if client.subscribe(filter, quality(qos)).await.is_err() {
             return std::future::pending().await;
         }
     }
-    while let Some(Outbound { topic, payload, qos }) = outbound.recv().await {
-        if client.publish(topic, qos, false, payload).await.is_err() {
+    while let Some(Outbound { topic, payload }) = outbound.recv().await {
+        let qos = quality(topic.qos());
+        if client.publish(topic.to_string(), qos, false, payload).await.is_err() {
             // The event loop ends by itself and says why.
             return std::future::pending().await;
         }
     }
+}
+
+/// The protocol crate knows no MQTT library.
+fn quality(qos: u8) -> QoS {
+    rumqttc::qos(qos).unwrap_or(QoS::AtLeastOnce)
 }
 
 fn jittered(delay: Duration) -> Duration {

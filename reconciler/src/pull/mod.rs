@@ -4,9 +4,11 @@
 //! under way. Both are pure: they take events and a `now` and return actions, know neither sockets
 //! nor files nor a clock, and so can be run through thousands of simulated failures.
 
+pub mod driver;
 pub mod engine;
 #[cfg(test)]
 mod simulation;
+pub mod spooler;
 pub mod window;
 
 use std::time::Duration;
