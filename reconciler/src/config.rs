@@ -214,6 +214,16 @@ impl Config {
         LayoutConfig { layout, template, time_zone }.try_into()
     }
 
+    /// Where parts wait until they are whole.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.server.state_dir.join("spool")
+    }
+
+    /// Where the archive's index is kept; it can be deleted at any time.
+    pub fn index_dir(&self) -> PathBuf {
+        self.server.state_dir.join("index")
+    }
+
     /// The streams that are known before any device speaks.
     pub fn streams(&self) -> impl Iterator<Item = (StreamKey, Option<Timestamp>)> + '_ {
         self.devices.iter().flat_map(|device| {

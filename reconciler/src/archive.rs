@@ -1,0 +1,220 @@
+//! The archive as it is: one thread that reads it with the same indexer that reads cards.
+//!
+//! It only looks. Pieces get into the archive through [`crate::merge`], and are seen here like any other
+//! recording.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sdcard_indexer::index::{Index, IndexConfig, SWEEP_INTERVAL, StreamSource};
+use sdcard_indexer::layout::Layout;
+use sdcard_indexer::scan::ScanLimits;
+use sdcard_indexer::time::Timestamp;
+use sdcard_indexer::watch::{Hint, Watcher};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::fleet::StreamKey;
+use crate::reconcile::Archived;
+
+/// How often the kernel is asked for what has happened.
+const POLL: Duration = Duration::from_millis(200);
+/// How often open segments are followed without a hint.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// How often everything is looked at where directories cannot be watched.
+const SWEEP_UNWATCHED: Duration = Duration::from_secs(30);
+/// Streams that may be announced before the thread takes them up.
+const ANNOUNCED: usize = 4_096;
+const CHANGES: usize = 64;
+
+/// What the archive now holds of a stream.
+#[derive(Debug)]
+pub struct ArchiveChange {
+    pub key: StreamKey,
+    pub archived: Archived,
+}
+
+/// The way to the thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Archive {
+    streams: SyncSender<(StreamKey, PathBuf)>,
+}
+
+impl Archive {
+    /// Starts the thread; it tells of each stream once it has looked, and then of what changes.
+    pub fn start(
+        config: &Config,
+        layout: Layout,
+    ) -> std::io::Result<(Archive, mpsc::Receiver<ArchiveChange>)> {
+        let (streams, announced) = sync_channel(ANNOUNCED);
+        let (changes, seen) = mpsc::channel(CHANGES);
+        let reader = Reader {
+            root: config.archive.root.clone(),
+            state_dir: config.index_dir(),
+            join_tolerance: config.archive.join_tolerance(),
+            layout,
+            streams: BTreeMap::new(),
+            watcher: None,
+            swept: Instant::now(),
+            followed: Instant::now(),
+            changes,
+        };
+        thread::Builder::new().name("archive".to_owned()).spawn(move || reader.run(&announced))?;
+        Ok((Archive { streams }, seen))
+    }
+
+    /// Looks after a stream from now on; `path` is that of its folder, relative to the archive's root.
+    pub fn watch(&self, key: &StreamKey, path: &Path) {
+        if let Err(TrySendError::Full(_)) = self.streams.try_send((key.clone(), path.to_owned())) {
+            tracing::error!(stream = %key, "more than {ANNOUNCED} streams at once: this one is not watched");
+        }
+    }
+}
+
+struct Reader {
+    root: PathBuf,
+    state_dir: PathBuf,
+    join_tolerance: Duration,
+    layout: Layout,
+    streams: BTreeMap<StreamKey, Watched>,
+    /// `None` while there is nothing to watch, or nothing to watch with.
+    watcher: Option<Watcher>,
+    swept: Instant,
+    followed: Instant,
+    changes: mpsc::Sender<ArchiveChange>,
+}
+
+struct Watched {
+    root: PathBuf,
+    index: Index,
+    /// Its folder is there, and watched.
+    present: bool,
+    /// Looked through since it is watched.
+    swept: bool,
+    told: Option<Archived>,
+}
+
+impl Reader {
+    fn run(mut self, announced: &Receiver<(StreamKey, PathBuf)>) {
+        loop {
+            let fresh = match announced.recv_timeout(POLL) {
+                Ok(first) => std::iter::once(first).chain(announced.try_iter()).collect(),
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let listened = if fresh.is_empty() { self.look() } else { self.take_up(fresh) };
+            if !listened {
+                return;
+            }
+        }
+    }
+
+    /// New streams: watched first, read then, so that nothing falls between.
+    fn take_up(&mut self, fresh: Vec<(StreamKey, PathBuf)>) -> bool {
+        let mut keys = Vec::new();
+        for (key, path) in fresh {
+            let root = self.root.join(path);
+            let source = StreamSource {
+                stream: key.stream.clone(),
+                root: root.clone(),
+                layout: self.layout.clone(),
+            };
+            let state_dir = self.state_dir.join(key.device.as_str()).join(key.stream.as_str());
+            let mut config = IndexConfig::new(vec![source], Some(state_dir));
+            config.join_tolerance = self.join_tolerance;
+            match Index::open(config) {
+                Ok(index) => {
+                    let present = root.is_dir();
+                    let watched = Watched { root, index, present, swept: false, told: None };
+                    self.streams.insert(key.clone(), watched);
+                    keys.push(key);
+                }
+                Err(error) => tracing::error!(stream = %key, %error, "cannot index the archive"),
+            }
+        }
+        self.watch_all();
+        keys.iter().all(|key| self.refresh(key, &[]))
+    }
+
+    fn watch_all(&mut self) {
+        let roots = self.streams.values().map(|watched| watched.root.clone()).collect();
+        self.watcher = match Watcher::new(roots, ScanLimits::default()) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "the archive is looked through every {SWEEP_UNWATCHED:?} instead");
+                None
+            }
+        };
+    }
+
+    fn look(&mut self) -> bool {
+        let mut hints = match self.watcher.as_mut().map(Watcher::poll) {
+            Some(Ok(hints)) => hints,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the archive is looked through instead");
+                vec![Hint::SweepAll]
+            }
+            None => Vec::new(),
+        };
+        let all_watched = self.watcher.as_ref().is_some_and(|watcher| watcher.unwatched().is_none());
+        let pause = if all_watched { SWEEP_INTERVAL } else { SWEEP_UNWATCHED };
+        if self.swept.elapsed() >= pause {
+            self.swept = Instant::now();
+            hints.push(Hint::SweepAll);
+        }
+        let follow = self.followed.elapsed() >= FOLLOW;
+        if follow {
+            self.followed = Instant::now();
+            self.await_folders();
+        }
+        let concerns = |watched: &Watched, hint: &Hint| {
+            hint.path().is_none_or(|path| path.starts_with(&watched.root))
+        };
+        let work: Vec<(StreamKey, Vec<Hint>)> = self
+            .streams
+            .iter()
+            .map(|(key, watched)| {
+                let own = hints.iter().filter(|hint| concerns(watched, hint)).cloned();
+                (key.clone(), own.collect::<Vec<_>>())
+            })
+            .filter(|(_, hints)| follow || !hints.is_empty())
+            .collect();
+        work.iter().all(|(key, hints)| self.refresh(key, hints))
+    }
+
+    /// A recorder makes its folder when it first records: it is watched from then on.
+    fn await_folders(&mut self) {
+        let mut appeared = false;
+        for watched in self.streams.values_mut().filter(|watched| !watched.present) {
+            watched.present = watched.root.is_dir();
+            watched.swept &= !watched.present;
+            appeared |= watched.present;
+        }
+        if appeared {
+            self.watch_all();
+        }
+    }
+
+    /// Brings one stream up to date, and tells what is new. False once nobody listens.
+    fn refresh(&mut self, key: &StreamKey, hints: &[Hint]) -> bool {
+        let Some(watched) = self.streams.get_mut(key) else { return true };
+        let now = Timestamp::from_jiff(jiff::Timestamp::now());
+        let sweep = match std::mem::replace(&mut watched.swept, true) {
+            true => watched.index.refresh(hints, now),
+            false => watched.index.sweep(now),
+        };
+        for problem in &sweep.problems {
+            tracing::warn!(stream = %key, file = %problem.path.display(), problem = %problem.kind, "in the archive");
+        }
+        let Some(view) = watched.index.stream(&key.stream) else { return true };
+        let archived = Archived { held: view.held.clone(), removed: view.gone.clone() };
+        if watched.told.as_ref() == Some(&archived) {
+            return true;
+        }
+        watched.told = Some(archived.clone());
+        self.changes.blocking_send(ArchiveChange { key: key.clone(), archived }).is_ok()
+    }
+}
