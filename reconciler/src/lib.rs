@@ -1,15 +1,25 @@
 //! gapless: the server that finds the gaps of central recordings and closes them.
 //!
 //! In the order of the data: [`fleet`] says who is there and what they hold, [`archive`] what is here,
-//! [`timeline`] what every instant's state is, [`plan`] what to do about it, [`pull`] gets it through
-//! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it, [`ledger`] remembers, and
-//! [`reconcile`] ties all of it together.
+//! [`timeline`] what every instant's state is, [`plan`] what to do about it, [`pull`] gets it into the
+//! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it. [`reconcile`] ties these
+//! together, [`ledger`] remembers, [`link`] and [`broker`] are the way to the devices, [`server`] starts
+//! all of it, [`cli`] is how people ask.
 
-pub mod durable;
+pub mod archive;
+pub mod broker;
+pub mod cli;
+pub mod config;
+mod durable;
 pub mod fleet;
 pub mod ledger;
+pub mod link;
 pub mod merge;
 pub mod plan;
 pub mod playback;
+pub mod pull;
+pub mod reconcile;
 pub mod seam;
+pub mod server;
+pub mod spool;
 pub mod timeline;

@@ -118,6 +118,8 @@ pub struct Facts {
     /// Merged from the card, by its proof.
     pub edge: Vec<(TimeRange, Proof)>,
     pub transferring: Coverage,
+    /// Located on the card, and not being transferred yet.
+    pub queued: Coverage,
     /// Concluded: never recorded, overwritten, failed.
     pub verdicts: Vec<Stretch>,
     /// What the device says it holds, where it has been heard.
@@ -136,7 +138,8 @@ impl Facts {
     /// What should be in the archive, is not, and is neither on its way nor concluded.
     pub fn gaps(&self) -> Coverage {
         let concluded: Coverage = self.verdicts.iter().map(|verdict| verdict.range).collect();
-        let answered = self.archived().union(&self.transferring).union(&concluded);
+        let under_way = self.transferring.union(&self.queued);
+        let answered = self.archived().union(&under_way).union(&concluded);
         self.expected.difference(&answered.joined(self.join_tolerance))
     }
 
@@ -153,7 +156,7 @@ impl Facts {
         for verdict in &self.verdicts {
             canvas.paint(&Coverage::from(verdict.range), &verdict.state);
         }
-        canvas.paint(&self.held, &State::Pending);
+        canvas.paint(&self.queued.union(&self.held), &State::Pending);
         canvas.paint(&self.expected, &State::Missing);
         canvas.finish()
     }
@@ -210,6 +213,17 @@ impl Completeness {
             }
         }
         sums
+    }
+
+    /// Of two streams together.
+    #[must_use]
+    pub fn and(self, other: Completeness) -> Self {
+        Completeness {
+            expected: self.expected.saturating_add(other.expected),
+            archived: self.archived.saturating_add(other.archived),
+            lost: self.lost.saturating_add(other.lost),
+            open: self.open.saturating_add(other.open),
+        }
     }
 
     /// Nothing is missing, pending, transferring or failed.

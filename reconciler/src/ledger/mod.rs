@@ -15,12 +15,20 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{Holding, StreamKey};
+use crate::pull::driver::Traffic;
 use crate::timeline::{Proof, Stretch};
 
 /// A part on its way from a card into the archive, by the number the ledger gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartId(pub i64);
+
+impl PartId {
+    /// The name of its file in the spool.
+    pub fn spool_key(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+}
 
 /// How far a part has come. Each step is recorded before the next one begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -92,6 +100,30 @@ pub struct PartRecord {
     pub created: Timestamp,
 }
 
+impl PartRecord {
+    /// A part that was just found on a card.
+    pub fn located(id: PartId, key: StreamKey, part: Part, created: Timestamp) -> Self {
+        PartRecord {
+            id,
+            key,
+            part,
+            state: PartState::Pulling,
+            proof: Proof::None,
+            digest: None,
+            piece: None,
+            received_bytes: 0,
+            resent_bytes: 0,
+            created,
+        }
+    }
+
+    /// Adds what came for it in one attempt.
+    pub fn count(&mut self, traffic: Traffic) {
+        self.received_bytes = self.received_bytes.saturating_add(traffic.received_bytes);
+        self.resent_bytes = self.resent_bytes.saturating_add(traffic.discarded_bytes);
+    }
+}
+
 /// A device as the command line shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeviceRecord {
@@ -135,7 +167,7 @@ pub trait Ledger: Send + Sync {
     async fn put_device(&self, device: &DeviceRecord) -> Result<(), LedgerError>;
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError>;
 
-    /// A stream is known from the first time this is called; `expected_from` is kept if already set.
+    /// A stream is known from the first time this is called.
     async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError>;
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError>;
 
@@ -144,7 +176,7 @@ pub trait Ledger: Send + Sync {
 
     /// Enters a located part in state `Pulling`.
     async fn add_part(&self, key: &StreamKey, part: &Part, now: Timestamp) -> Result<PartId, LedgerError>;
-    /// Everything but the identity of the part; `record.part` may shrink when a card loses its tail.
+    /// Everything but what part it is.
     async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError>;
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
 

@@ -169,7 +169,7 @@ impl Ledger for SqliteLedger {
     async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError> {
         sqlx::query(
             "INSERT INTO stream (device, stream, expected_from) VALUES ($1, $2, $3)
-             ON CONFLICT (device, stream) DO NOTHING",
+             ON CONFLICT (device, stream) DO UPDATE SET expected_from = excluded.expected_from",
         )
         .bind(key.device.as_str())
         .bind(key.stream.as_str())
@@ -223,11 +223,10 @@ impl Ledger for SqliteLedger {
 
     async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError> {
         sqlx::query(
-            "UPDATE part SET part_json = $2, state = $3, proof_json = $4, digest_json = $5,
-             piece_json = $6, received_bytes = $7, resent_bytes = $8 WHERE id = $1",
+            "UPDATE part SET state = $2, proof_json = $3, digest_json = $4, piece_json = $5,
+             received_bytes = $6, resent_bytes = $7 WHERE id = $1",
         )
         .bind(record.id.0)
-        .bind(json(&record.part)?)
         .bind(record.state.word())
         .bind(json(&record.proof)?)
         .bind(json(&record.digest)?)
@@ -483,7 +482,7 @@ mod tests {
             record
         };
         let ledger = SqliteLedger::open_read_only(&path).await.unwrap();
-        assert_eq!(ledger.streams().await.unwrap(), [(key(), Timestamp::from_unix_seconds(5))]);
+        assert_eq!(ledger.streams().await.unwrap(), [(key(), Timestamp::from_unix_seconds(6))]);
         assert_eq!(ledger.holding(&key()).await.unwrap(), Some(holding));
         assert_eq!(ledger.verdicts(&key()).await.unwrap(), verdicts);
         assert_eq!(ledger.parts(&key()).await.unwrap(), [record]);
