@@ -1,0 +1,199 @@
+//! The command line: what people and scripts ask of `gapless`.
+//!
+//! Everything but `serve` only looks: it reads the ledger and the archive, and works whether or not the
+//! server is running. Exit codes: 0 done, 1 failed or something is wrong, 2 usage or configuration.
+
+mod export;
+mod show;
+mod verify;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use protocol::message::DeviceId;
+use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, ConfigError};
+use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
+use crate::server::Server;
+
+/// Exit code for wrong usage and configuration.
+const MISUSED: u8 = 2;
+
+#[derive(Parser, Debug)]
+#[command(name = "gapless", version, about, long_about = LONG_ABOUT)]
+pub struct CommandLine {
+    /// Configuration file [default: gapless.toml here, else every default]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Makes cameras' central recordings whole again: finds the gaps, pulls from the
+cameras' own cards exactly what is missing, proves it, and merges it.
+
+  gapless serve                     run the server (embedded broker, SQLite)
+  gapless devices                   who is there
+  gapless timeline front-door       every instant's state
+  gapless gaps                      what is not whole, and why
+  gapless verify                    re-read what was merged, compare digests
+  gapless export front-door --from … --to … -o clip.mp4";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C
+    Serve(ServeArguments),
+    /// List the devices that have been heard
+    Devices(Output),
+    /// Show the state of every instant of a device's recording
+    Timeline {
+        device: DeviceId,
+        #[command(flatten)]
+        window: Window,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what is not whole: missing, pending, transferring, lost, failed
+    Gaps {
+        /// Only this device
+        device: Option<DeviceId>,
+        #[command(flatten)]
+        window: Window,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Re-read every merged piece, compare digests, and check the timeline against the files
+    Verify {
+        /// Only this device
+        device: Option<DeviceId>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write a range of a device's merged recording as one MP4 file
+    Export {
+        device: DeviceId,
+        #[command(flatten)]
+        window: Window,
+        /// The file to write; must not exist
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+struct ServeArguments {
+    /// Check the configuration and end
+    #[arg(long)]
+    check_config: bool,
+    /// Print the configuration with every default and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Args, Debug)]
+struct Output {
+    /// One JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to look at.
+#[derive(Args, Debug)]
+struct Window {
+    /// Only this stream
+    #[arg(long)]
+    stream: Option<StreamId>,
+    /// From this instant, for example 2026-11-23T10:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    from: Option<Timestamp>,
+    /// Up to this instant
+    #[arg(long, value_name = "INSTANT")]
+    to: Option<Timestamp>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("--from {from} lies after --to {to}")]
+struct BackwardWindow {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Window {
+    fn range(&self) -> Result<TimeRange, BackwardWindow> {
+        let from = self.from.unwrap_or(Timestamp::MIN);
+        let to = self.to.unwrap_or(Timestamp::MAX);
+        TimeRange::new(from, to).ok_or(BackwardWindow { from, to })
+    }
+}
+
+/// Runs the command; `Ok(false)` where it found something wrong.
+pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
+    let config = Config::load(command_line.config.as_deref())?;
+    let mut out = std::io::stdout().lock();
+    match command_line.command {
+        Command::Serve(arguments) if arguments.print_config => {
+            write!(out, "{}", toml::to_string(&config)?)?;
+            Ok(true)
+        }
+        Command::Serve(arguments) if arguments.check_config => {
+            writeln!(out, "the configuration is valid")?;
+            Ok(true)
+        }
+        Command::Serve(_) => {
+            drop(out);
+            let server = Server::start(config).await?;
+            server.run(stop_signal()?).await?;
+            Ok(true)
+        }
+        Command::Devices(output) => show::devices(&ledger(&config).await?, output.json, &mut out).await,
+        Command::Timeline { device, window, output } => {
+            let ledger = ledger(&config).await?;
+            show::timeline(&ledger, &device, &window, output.json, &mut out).await
+        }
+        Command::Gaps { device, window, output } => {
+            let ledger = ledger(&config).await?;
+            show::gaps(&ledger, device.as_ref(), &window, output.json, &mut out).await
+        }
+        Command::Verify { device, output } => {
+            let ledger = ledger(&config).await?;
+            verify::verify(&ledger, &config, device.as_ref(), output.json, &mut out).await
+        }
+        Command::Export { device, window, output } => {
+            let ledger = ledger(&config).await?;
+            export::export(&ledger, &config, &device, &window, &output, &mut out).await
+        }
+    }
+}
+
+/// SIGTERM from a supervisor, or Ctrl-C.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn ledger(config: &Config) -> Result<SqliteLedger, LedgerError> {
+    SqliteLedger::open_read_only(&ledger_path(&config.server.state_dir)).await
+}
+
+/// What the process ends with.
+pub fn exit_code(outcome: &Result<bool, anyhow::Error>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<ConfigError>() || error.is::<BackwardWindow>() => MISUSED.into(),
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,297 @@
+//! Text and JSON of devices, timelines and gaps. Text fits 80 columns and needs no colour.
+
+use std::io::Write;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, ToSpan, Unit, Zoned};
+use protocol::message::DeviceId;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use serde_json::{Value, json};
+
+use super::Window;
+use crate::fleet::StreamKey;
+use crate::ledger::{Ledger, TimelineRecord};
+use crate::timeline::{Completeness, Stretch};
+
+/// Columns of the text, less those before the state.
+const STATE_COLUMNS: usize = 80 - 42;
+
+#[derive(Debug, thiserror::Error)]
+#[error("device `{device}` is not known; known are: {known}")]
+struct UnknownDevice {
+    device: DeviceId,
+    known: String,
+}
+
+pub async fn devices(ledger: &dyn Ledger, as_json: bool, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let devices = ledger.devices().await?;
+    let mut rows = Vec::new();
+    for record in &devices {
+        let mut sums = Completeness::default();
+        for (key, _) in ledger.streams().await? {
+            if key.device == record.device {
+                if let Some(timeline) = ledger.timeline(&key).await? {
+                    sums = sums.and(Completeness::of(&timeline.stretches));
+                }
+            }
+        }
+        rows.push((record, sums));
+    }
+    if as_json {
+        let list: Vec<Value> = rows
+            .iter()
+            .map(|(record, sums)| {
+                json!({
+                    "device": record.device,
+                    "online": record.online,
+                    "agent_version": record.agent_version,
+                    "last_heard": record.last_heard.map(|heard| heard.to_string()),
+                    "completeness": completeness_json(sums),
+                })
+            })
+            .collect();
+        return print_json(&json!(list), out);
+    }
+    if rows.is_empty() {
+        writeln!(out, "no device has been heard yet")?;
+        return Ok(true);
+    }
+    writeln!(out, "{:<24} {:<8} {:>6}  {:<21} agent", "device", "link", "whole", "last heard (UTC)")?;
+    for (record, sums) in rows {
+        writeln!(
+            out,
+            "{:<24} {:<8} {:>4} %  {:<21} {}",
+            shortened(record.device.as_str(), 24),
+            if record.online { "online" } else { "offline" },
+            sums.percent(),
+            record.last_heard.map_or("never".to_owned(), second_of),
+            record.agent_version
+        )?;
+    }
+    Ok(true)
+}
+
+pub async fn timeline(
+    ledger: &dyn Ledger,
+    device: &DeviceId,
+    window: &Window,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    show(ledger, Some(device), window, as_json, out, |_| true).await
+}
+
+pub async fn gaps(
+    ledger: &dyn Ledger,
+    device: Option<&DeviceId>,
+    window: &Window,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let is_gap = |stretch: &Stretch| stretch.state.word() != "archived";
+    show(ledger, device, window, as_json, out, is_gap).await
+}
+
+async fn show(
+    ledger: &dyn Ledger,
+    device: Option<&DeviceId>,
+    window: &Window,
+    as_json: bool,
+    out: &mut dyn Write,
+    shown: impl Fn(&Stretch) -> bool,
+) -> anyhow::Result<bool> {
+    let range = window.range()?;
+    let mut documents = Vec::new();
+    for key in streams(ledger, device, window).await? {
+        let Some(record) = ledger.timeline(&key).await? else { continue };
+        let clipped = clip(&record, range);
+        let sums = Completeness::of(&clipped);
+        let stretches: Vec<Stretch> = clipped.into_iter().filter(&shown).collect();
+        if as_json {
+            documents.push(json!({
+                "device": key.device,
+                "stream": key.stream,
+                "as_of": record.as_of.to_string(),
+                "completeness": completeness_json(&sums),
+                "stretches": stretches.iter().map(stretch_json).collect::<Vec<_>>(),
+            }));
+        } else {
+            print_stream(&key, record.as_of, &sums, &stretches, out)?;
+        }
+    }
+    if as_json { print_json(&json!(documents), out) } else { Ok(true) }
+}
+
+async fn streams(
+    ledger: &dyn Ledger,
+    device: Option<&DeviceId>,
+    window: &Window,
+) -> anyhow::Result<Vec<StreamKey>> {
+    let all: Vec<StreamKey> = ledger.streams().await?.into_iter().map(|(key, _)| key).collect();
+    if let Some(device) = device {
+        if !all.iter().any(|key| key.device == *device) {
+            let mut known: Vec<&str> = all.iter().map(|key| key.device.as_str()).collect();
+            known.dedup();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(UnknownDevice { device: device.clone(), known }.into());
+        }
+    }
+    let wanted = |key: &StreamKey| {
+        device.is_none_or(|device| key.device == *device)
+            && window.stream.as_ref().is_none_or(|stream| key.stream == *stream)
+    };
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+fn clip(record: &TimelineRecord, window: TimeRange) -> Vec<Stretch> {
+    let clipped = record.stretches.iter().filter_map(|stretch| {
+        let range = stretch.range.intersection(&window)?;
+        Some(Stretch { range, state: stretch.state.clone() })
+    });
+    clipped.collect()
+}
+
+fn print_stream(
+    key: &StreamKey,
+    as_of: Timestamp,
+    sums: &Completeness,
+    stretches: &[Stretch],
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let verdict = if sums.is_complete() { "complete" } else { "not complete" };
+    writeln!(out, "{key}: {verdict}, {} % settled, as of {}", sums.percent(), second_of(as_of))?;
+    writeln!(
+        out,
+        "expected {}, archived {}, lost {}, open {}",
+        length_of(sums.expected),
+        length_of(sums.archived),
+        length_of(sums.lost),
+        length_of(sums.open)
+    )?;
+    let mut day = None;
+    for Stretch { range, state } in stretches {
+        let from = zoned(range.start());
+        if day != Some(from.date()) {
+            writeln!(out, "  {} (UTC)", from.date())?;
+            day = Some(from.date());
+        }
+        let mut lines = wrapped(&state.to_string(), STATE_COLUMNS).into_iter();
+        let state = lines.next().unwrap_or_default();
+        let (from, to) = (time_of(range.start()), time_of(range.end()));
+        writeln!(out, "  {from}  {to}  {:>10}  {state}", length_of(range.duration()))?;
+        for line in lines {
+            writeln!(out, "{:42}{line}", "")?;
+        }
+    }
+    if stretches.is_empty() {
+        writeln!(out, "  nothing")?;
+    }
+    Ok(writeln!(out)?)
+}
+
+fn completeness_json(sums: &Completeness) -> Value {
+    json!({
+        "complete": sums.is_complete(),
+        "percent": sums.percent(),
+        "expected_s": sums.expected.as_secs_f64(),
+        "archived_s": sums.archived.as_secs_f64(),
+        "lost_s": sums.lost.as_secs_f64(),
+        "open_s": sums.open.as_secs_f64(),
+    })
+}
+
+fn stretch_json(stretch: &Stretch) -> Value {
+    let mut object = json!(stretch.state);
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("from".into(), json!(stretch.range.start().to_string()));
+        fields.insert("to".into(), json!(stretch.range.end().to_string()));
+        fields.insert("seconds".into(), json!(stretch.range.duration().as_secs_f64()));
+    }
+    object
+}
+
+pub(super) fn print_json(value: &Value, out: &mut dyn Write) -> anyhow::Result<bool> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(true)
+}
+
+fn zoned(instant: Timestamp) -> Zoned {
+    instant.to_jiff().to_zoned(TimeZone::UTC)
+}
+
+/// `2026-11-23 10:00:05`.
+fn second_of(instant: Timestamp) -> String {
+    zoned(instant).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// `10:00:05.120`.
+fn time_of(instant: Timestamp) -> String {
+    let rounded = zoned(instant).round(Unit::Millisecond).unwrap_or_else(|_| zoned(instant));
+    rounded.strftime("%H:%M:%S.%3f").to_string()
+}
+
+/// `1m 40s`, to the second where it is longer than a minute, else to the millisecond.
+pub(super) fn length_of(duration: Duration) -> String {
+    let unit = if duration < Duration::from_secs(60) { Unit::Millisecond } else { Unit::Second };
+    let signed = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    let rounded = signed.round(unit).unwrap_or(signed);
+    let millis = i64::try_from(rounded.as_millis()).unwrap_or(i64::MAX);
+    let largest = if rounded.as_hours() >= 48 { Unit::Day } else { Unit::Hour };
+    let balanced = jiff::SpanRound::new().largest(largest).days_are_24_hours();
+    millis.milliseconds().round(balanced).map_or_else(|_| rounded.to_string(), |span| format!("{span:#}"))
+}
+
+fn shortened(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Breaks between words; a longer word gets a line to itself.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::State;
+
+    #[test]
+    fn text_fits_eighty_columns() {
+        let start: Timestamp = "2026-11-23T23:59:59.9996Z".parse().unwrap();
+        let range = TimeRange::starting_at(start, Duration::from_secs(400_000));
+        let cause = "older than what the card still holds (2026-11-23T10:00:00.123456789Z)".into();
+        let stretches = [Stretch { range, state: State::Overwritten { cause } }];
+        let id = "a".repeat(20);
+        let key = StreamKey { device: id.parse().unwrap(), stream: "main".parse().unwrap() };
+        let mut out = Vec::new();
+        print_stream(&key, start, &Completeness::of(&stretches), &stretches, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+        }
+        assert!(text.contains("overwritten: older"), "{text}");
+    }
+
+    #[test]
+    fn lengths_are_short_and_true() {
+        assert_eq!(length_of(Duration::from_millis(45_120)), "45s 120ms");
+        assert_eq!(length_of(Duration::from_millis(100_400)), "1m 40s");
+        assert_eq!(length_of(Duration::from_secs(8 * 3600)), "8h");
+        assert_eq!(length_of(Duration::ZERO), "0s");
+    }
+}

@@ -1,0 +1,149 @@
+//! `gapless verify`: is what the ledger says of the archive still true?
+//!
+//! Every merged piece is read again and its digest compared; every stretch that the timeline calls
+//! archived must be held by files that parse. Nothing is changed.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use protocol::message::DeviceId;
+use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
+use sdcard_indexer::time::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::show;
+use crate::config::Config;
+use crate::fleet::StreamKey;
+use crate::ledger::{Ledger, PartState, Piece};
+use crate::timeline::{Recorder, State};
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    pieces: usize,
+    piece_bytes: u64,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    stream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    problem: String,
+}
+
+pub async fn verify(
+    ledger: &dyn Ledger,
+    config: &Config,
+    device: Option<&DeviceId>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let mut report = Report::default();
+    let streams = ledger.streams().await?.into_iter().map(|(key, _)| key);
+    let streams: Vec<StreamKey> =
+        streams.filter(|key| device.is_none_or(|device| key.device == *device)).collect();
+    let mut pieces = Vec::new();
+    for key in &streams {
+        let archived = ledger.parts(key).await?.into_iter();
+        let archived = archived.filter(|record| record.state == PartState::Archived);
+        pieces.extend(archived.filter_map(|record| Some((key.clone(), record.piece?))));
+    }
+    let progress = progress_bar(pieces.iter().map(|(_, piece)| piece.size_bytes).sum());
+    for (key, piece) in &pieces {
+        report.check_piece(key, piece, &config.archive.root, &progress);
+    }
+    progress.finish_and_clear();
+    for key in &streams {
+        report.check_timeline(key, ledger, config).await?;
+    }
+    if as_json {
+        show::print_json(&json!(report), out)?;
+    } else {
+        report.print(out)?;
+    }
+    Ok(report.problems.is_empty())
+}
+
+impl Report {
+    fn check_piece(&mut self, key: &StreamKey, piece: &Piece, root: &Path, progress: &ProgressBar) {
+        self.pieces += 1;
+        self.piece_bytes += piece.size_bytes;
+        let path = root.join(&piece.path);
+        let found = digest_of(&path, progress);
+        let problem = match found {
+            Ok(found) if *found.as_bytes() == piece.digest => return,
+            Ok(found) => format!(
+                "its bytes have changed: BLAKE3 is {}, was {}",
+                found.to_hex(),
+                blake3::Hash::from(piece.digest).to_hex()
+            ),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        self.problems.push(Problem { stream: key.to_string(), file: Some(path), problem });
+    }
+
+    /// The files must hold what the timeline calls archived.
+    async fn check_timeline(
+        &mut self,
+        key: &StreamKey,
+        ledger: &dyn Ledger,
+        config: &Config,
+    ) -> anyhow::Result<()> {
+        let Some(record) = ledger.timeline(key).await? else { return Ok(()) };
+        let source = StreamSource {
+            stream: key.stream.clone(),
+            root: config.archive.root.join(config.archive.stream_path(key)),
+            layout: config.layout()?,
+        };
+        let mut index = Index::open(IndexConfig::new(vec![source], None))?;
+        index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
+        let held = index.stream(&key.stream).map(|view| view.held.clone()).unwrap_or_default();
+        let tolerance = config.archive.join_tolerance();
+        let archived = record.stretches.iter().filter_map(|stretch| match stretch.state {
+            State::Archived { by, .. } => Some((stretch.range, by)),
+            _ => None,
+        });
+        for (range, by) in archived {
+            let absent = Coverage::from(range).difference(&held.clone().joined(tolerance));
+            for range in absent.without_slivers(tolerance) {
+                let by = if by == Recorder::Live { "the central recorder's" } else { "a merged" };
+                let problem = format!("{range} is called archived, but {by} file for it is gone");
+                self.problems.push(Problem { stream: key.to_string(), file: None, problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        for Problem { stream, file, problem } in &self.problems {
+            writeln!(out, "{stream}: {problem}")?;
+            if let Some(file) = file {
+                writeln!(out, "  in {}", file.display())?;
+            }
+        }
+        let mib = self.piece_bytes as f64 / f64::from(1 << 20);
+        let problems = self.problems.len();
+        writeln!(out, "{} merged pieces read ({mib:.1} MiB), {problems} problems", self.pieces)
+    }
+}
+
+fn digest_of(path: &Path, progress: &ProgressBar) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(progress.wrap_read(File::open(path)?))?;
+    Ok(hasher.finalize())
+}
+
+/// Only people see it: a pipe gets the result alone.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
+    ProgressBar::new(bytes).with_style(style.expect("a well-formed template"))
+}
