@@ -159,7 +159,8 @@ impl Reader {
             }
             None => Vec::new(),
         };
-        let all_watched = self.watcher.as_ref().is_some_and(|watcher| watcher.unwatched().is_none());
+        let all_watched =
+            self.watcher.as_ref().is_some_and(|watcher| watcher.unwatched().is_none());
         let pause = if all_watched { SWEEP_INTERVAL } else { SWEEP_UNWATCHED };
         if self.swept.elapsed() >= pause {
             self.swept = Instant::now();

@@ -141,7 +141,13 @@ pub enum ConfigError {
     #[error("{path}: [broker] url: {source}")]
     Broker { path: PathBuf, source: BrokerUrlError },
     #[error("{path}: [{section}] {key} = {found}: {allowed}")]
-    Value { path: PathBuf, section: &'static str, key: &'static str, found: u64, allowed: &'static str },
+    Value {
+        path: PathBuf,
+        section: &'static str,
+        key: &'static str,
+        found: u64,
+        allowed: &'static str,
+    },
     #[error("{path}: [[device]] id = \"{device}\" stands there twice")]
     TwiceTheSame { path: PathBuf, device: DeviceId },
 }
@@ -192,7 +198,13 @@ impl Config {
         for (section, key, found) in least_one {
             if found == 0 {
                 let allowed = "at least 1 is needed";
-                return Err(ConfigError::Value { path: path.to_owned(), section, key, found: 0, allowed });
+                return Err(ConfigError::Value {
+                    path: path.to_owned(),
+                    section,
+                    key,
+                    found: 0,
+                    allowed,
+                });
             }
         }
         let mut seen = std::collections::BTreeSet::new();
@@ -278,17 +290,24 @@ mod rfc3339 {
     use sdcard_indexer::time::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => serializer.collect_str(time),
             None => serializer.serialize_none(),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Some).map_err(|error| {
-            D::Error::custom(format!("`{text}` is no instant such as 2026-11-23T10:00:00Z: {error}"))
+            D::Error::custom(format!(
+                "`{text}` is no instant such as 2026-11-23T10:00:00Z: {error}"
+            ))
         })
     }
 }

@@ -176,7 +176,9 @@ impl Fleet {
         let device = self.devices.entry(id.clone()).or_default();
         device.last_heard = Some(now);
         match presence {
-            Presence::Online(online) => device.online(online, now).then(|| Change::CameOnline(id.clone())),
+            Presence::Online(online) => {
+                device.online(online, now).then(|| Change::CameOnline(id.clone()))
+            }
             Presence::Offline { connection } => {
                 let current = device.session.as_ref().is_some_and(|s| s.connection == connection);
                 current.then(|| {
@@ -235,7 +237,9 @@ impl Fleet {
     pub fn forget_sessions(&mut self) -> Vec<Change> {
         self.devices
             .iter_mut()
-            .filter_map(|(id, device)| device.session.take().map(|_| Change::WentOffline(id.clone())))
+            .filter_map(|(id, device)| {
+                device.session.take().map(|_| Change::WentOffline(id.clone()))
+            })
             .collect()
     }
 }
@@ -297,7 +301,12 @@ mod tests {
         })
     }
 
-    fn report(connection: u64, generation: u64, window: TimeRange, held: TimeRange) -> CoverageReport {
+    fn report(
+        connection: u64,
+        generation: u64,
+        window: TimeRange,
+        held: TimeRange,
+    ) -> CoverageReport {
         CoverageReport {
             connection: ConnectionId(connection),
             stream: "main".parse().unwrap(),

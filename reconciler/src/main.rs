@@ -10,7 +10,8 @@ use tracing_subscriber::prelude::*;
 #[tokio::main]
 async fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    let levels = Targets::new().with_default(LevelFilter::WARN).with_target("reconciler", LevelFilter::INFO);
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target("reconciler", LevelFilter::INFO);
     let to_stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(to_stderr.with_filter(levels)).init();
     let outcome = cli::run(command_line).await;

@@ -42,7 +42,8 @@ pub fn plan(
         let wanted = holding.held.clip(gap);
         if closed || gap.duration() >= rules.open_gap {
             let joined = wanted.clone().joined(rules.join_tolerance);
-            steps.extend(joined.without_slivers(rules.join_tolerance).into_iter().map(Step::Locate));
+            steps
+                .extend(joined.without_slivers(rules.join_tolerance).into_iter().map(Step::Locate));
         }
         if closed || gap.end() <= holding.final_until {
             let absent = Coverage::from(gap).difference(&wanted.joined(rules.join_tolerance));
@@ -76,7 +77,9 @@ fn absence(range: TimeRange, holding: &Holding) -> State {
     match holding.horizon {
         None => State::NeverRecorded { cause: "the card holds nothing of this stream".into() },
         Some(horizon) if range.end() <= horizon && holding.has_lost_footage() => {
-            State::Overwritten { cause: format!("older than what the card still holds ({horizon})") }
+            State::Overwritten {
+                cause: format!("older than what the card still holds ({horizon})"),
+            }
         }
         Some(horizon) if range.end() <= horizon => {
             State::NeverRecorded { cause: format!("the card's recordings begin at {horizon}") }

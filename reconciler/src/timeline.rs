@@ -74,7 +74,10 @@ impl State {
 
     /// True where nothing is left to do or to hope for.
     pub const fn is_settled(&self) -> bool {
-        matches!(self, State::Archived { .. } | State::NeverRecorded { .. } | State::Overwritten { .. })
+        matches!(
+            self,
+            State::Archived { .. } | State::NeverRecorded { .. } | State::Overwritten { .. }
+        )
     }
 }
 
@@ -171,8 +174,7 @@ impl Canvas {
     fn paint(&mut self, where_to: &Coverage, state: &State) {
         let painted = self.bare.intersection(where_to);
         self.bare = self.bare.difference(&painted);
-        self.stretches
-            .extend(painted.iter().map(|range| Stretch { range, state: state.clone() }));
+        self.stretches.extend(painted.iter().map(|range| Stretch { range, state: state.clone() }));
     }
 
     fn finish(mut self) -> Vec<Stretch> {
@@ -248,7 +250,8 @@ mod tests {
     use super::*;
 
     fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end)).unwrap()
+        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end))
+            .unwrap()
     }
 
     fn words(timeline: &[Stretch]) -> Vec<(i64, i64, &'static str)> {

@@ -87,14 +87,10 @@ pub async fn segments(
     let root = config.archive.root.join(config.archive.stream_path(key));
     let archived = ledger.parts(key).await?.into_iter();
     let archived = archived.filter(|record| record.state == PartState::Archived);
-    let pieces: BTreeSet<PathBuf> = archived
-        .filter_map(|record| Some(config.archive.root.join(record.piece?.path)))
-        .collect();
-    let source = StreamSource {
-        stream: key.stream.clone(),
-        root: root.clone(),
-        layout: config.layout()?,
-    };
+    let pieces: BTreeSet<PathBuf> =
+        archived.filter_map(|record| Some(config.archive.root.join(record.piece?.path))).collect();
+    let source =
+        StreamSource { stream: key.stream.clone(), root: root.clone(), layout: config.layout()? };
     let mut index = Index::open(IndexConfig::new(vec![source], None))?;
     index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
     let held = index.segments(&key.stream, range).filter_map(|segment| {

@@ -152,7 +152,9 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
             server.run(stop_signal()?).await?;
             Ok(true)
         }
-        Command::Devices(output) => show::devices(&ledger(&config).await?, output.json, &mut out).await,
+        Command::Devices(output) => {
+            show::devices(&ledger(&config).await?, output.json, &mut out).await
+        }
         Command::Timeline { device, window, output } => {
             let ledger = ledger(&config).await?;
             show::timeline(&ledger, &device, &window, output.json, &mut out).await

@@ -24,7 +24,11 @@ struct UnknownDevice {
     known: String,
 }
 
-pub async fn devices(ledger: &dyn Ledger, as_json: bool, out: &mut dyn Write) -> anyhow::Result<bool> {
+pub async fn devices(
+    ledger: &dyn Ledger,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
     let devices = ledger.devices().await?;
     let mut rows = Vec::new();
     for record in &devices {
@@ -57,7 +61,11 @@ pub async fn devices(ledger: &dyn Ledger, as_json: bool, out: &mut dyn Write) ->
         writeln!(out, "no device has been heard yet")?;
         return Ok(true);
     }
-    writeln!(out, "{:<24} {:<8} {:>6}  {:<21} agent", "device", "link", "whole", "last heard (UTC)")?;
+    writeln!(
+        out,
+        "{:<24} {:<8} {:>6}  {:<21} agent",
+        "device", "link", "whole", "last heard (UTC)"
+    )?;
     for (record, sums) in rows {
         writeln!(
             out,
@@ -240,7 +248,10 @@ pub(super) fn length_of(duration: Duration) -> String {
     let millis = i64::try_from(rounded.as_millis()).unwrap_or(i64::MAX);
     let largest = if rounded.as_hours() >= 48 { Unit::Day } else { Unit::Hour };
     let balanced = jiff::SpanRound::new().largest(largest).days_are_24_hours();
-    millis.milliseconds().round(balanced).map_or_else(|_| rounded.to_string(), |span| format!("{span:#}"))
+    millis
+        .milliseconds()
+        .round(balanced)
+        .map_or_else(|_| rounded.to_string(), |span| format!("{span:#}"))
 }
 
 fn shortened(text: &str, columns: usize) -> String {

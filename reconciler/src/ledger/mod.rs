@@ -168,14 +168,23 @@ pub trait Ledger: Send + Sync {
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError>;
 
     /// A stream is known from the first time this is called.
-    async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError>;
+    async fn put_stream(
+        &self,
+        key: &StreamKey,
+        expected_from: Timestamp,
+    ) -> Result<(), LedgerError>;
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError>;
 
     async fn put_holding(&self, key: &StreamKey, holding: &Holding) -> Result<(), LedgerError>;
     async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError>;
 
     /// Enters a located part in state `Pulling`.
-    async fn add_part(&self, key: &StreamKey, part: &Part, now: Timestamp) -> Result<PartId, LedgerError>;
+    async fn add_part(
+        &self,
+        key: &StreamKey,
+        part: &Part,
+        now: Timestamp,
+    ) -> Result<PartId, LedgerError>;
     /// Everything but what part it is.
     async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError>;
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
@@ -185,6 +194,10 @@ pub trait Ledger: Send + Sync {
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
 
     /// Replaces the timeline that the command line shows.
-    async fn put_timeline(&self, key: &StreamKey, timeline: &TimelineRecord) -> Result<(), LedgerError>;
+    async fn put_timeline(
+        &self,
+        key: &StreamKey,
+        timeline: &TimelineRecord,
+    ) -> Result<(), LedgerError>;
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
 }

@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 
 use super::{
@@ -119,11 +120,7 @@ impl SqliteLedger {
             .await
             .map_err(|source| LedgerError::Open { path: path.to_owned(), source })?;
         if found > SCHEMA_VERSION {
-            return Err(LedgerError::Newer {
-                path: path.to_owned(),
-                found,
-                known: SCHEMA_VERSION,
-            });
+            return Err(LedgerError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
         }
         Ok(found)
     }
@@ -135,7 +132,10 @@ impl SqliteLedger {
         let failed = |source| LedgerError::Open { path: path.to_owned(), source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(failed)?;
-        sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *transaction).await.map_err(failed)?;
+        sqlx::raw_sql("PRAGMA user_version = 1")
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 }
@@ -159,14 +159,20 @@ impl Ledger for SqliteLedger {
     }
 
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError> {
-        let rows = sqlx::query("SELECT device, online, agent_version, last_heard FROM device ORDER BY device")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(cannot("list devices"))?;
+        let rows = sqlx::query(
+            "SELECT device, online, agent_version, last_heard FROM device ORDER BY device",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(cannot("list devices"))?;
         rows.iter().map(device_of).collect()
     }
 
-    async fn put_stream(&self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError> {
+    async fn put_stream(
+        &self,
+        key: &StreamKey,
+        expected_from: Timestamp,
+    ) -> Result<(), LedgerError> {
         sqlx::query(
             "INSERT INTO stream (device, stream, expected_from) VALUES ($1, $2, $3)
              ON CONFLICT (device, stream) DO UPDATE SET expected_from = excluded.expected_from",
@@ -181,10 +187,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError> {
-        let rows = sqlx::query("SELECT device, stream, expected_from FROM stream ORDER BY device, stream")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(cannot("list streams"))?;
+        let rows =
+            sqlx::query("SELECT device, stream, expected_from FROM stream ORDER BY device, stream")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(cannot("list streams"))?;
         rows.iter()
             .map(|row| {
                 let from = Timestamp::from_nanos(column(row, "expected_from")?);
@@ -201,7 +208,12 @@ impl Ledger for SqliteLedger {
         self.get_stream("holding_json", key, "read a coverage").await
     }
 
-    async fn add_part(&self, key: &StreamKey, part: &Part, now: Timestamp) -> Result<PartId, LedgerError> {
+    async fn add_part(
+        &self,
+        key: &StreamKey,
+        part: &Part,
+        now: Timestamp,
+    ) -> Result<PartId, LedgerError> {
         let (id,): (i64,) = sqlx::query_as(
             "INSERT INTO part (device, stream, part_json, state, proof_json, digest_json, piece_json,
              received_bytes, resent_bytes, created)
@@ -288,7 +300,11 @@ impl Ledger for SqliteLedger {
         rows.iter().map(verdict_of).collect()
     }
 
-    async fn put_timeline(&self, key: &StreamKey, timeline: &TimelineRecord) -> Result<(), LedgerError> {
+    async fn put_timeline(
+        &self,
+        key: &StreamKey,
+        timeline: &TimelineRecord,
+    ) -> Result<(), LedgerError> {
         self.set_stream("timeline_json", key, timeline, "record a timeline").await
     }
 
@@ -426,7 +442,8 @@ mod tests {
     use crate::timeline::State;
 
     fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end)).unwrap()
+        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end))
+            .unwrap()
     }
 
     fn key() -> StreamKey {
@@ -450,17 +467,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = ledger_path(folder.path());
         let holding = Holding { held: Coverage::from(seconds(0, 9)), ..Holding::default() };
-        let verdicts = [Stretch {
-            range: seconds(3, 4),
-            state: State::NeverRecorded { cause: "why".into() },
-        }];
+        let verdicts =
+            [Stretch { range: seconds(3, 4), state: State::NeverRecorded { cause: "why".into() } }];
         let record = {
             let ledger = SqliteLedger::open(&path).await.unwrap();
             ledger.put_stream(&key(), Timestamp::from_unix_seconds(5)).await.unwrap();
             ledger.put_stream(&key(), Timestamp::from_unix_seconds(6)).await.unwrap();
             ledger.put_holding(&key(), &holding).await.unwrap();
             ledger.put_verdicts(&key(), &verdicts).await.unwrap();
-            let id = ledger.add_part(&key(), &part(), Timestamp::from_unix_seconds(7)).await.unwrap();
+            let id =
+                ledger.add_part(&key(), &part(), Timestamp::from_unix_seconds(7)).await.unwrap();
             let record = PartRecord {
                 id,
                 key: key(),
@@ -504,7 +520,10 @@ mod tests {
     async fn looking_does_not_make_a_ledger() {
         let folder = tempfile::tempdir().unwrap();
         let path = ledger_path(folder.path());
-        assert!(matches!(SqliteLedger::open_read_only(&path).await, Err(LedgerError::Absent { .. })));
+        assert!(matches!(
+            SqliteLedger::open_read_only(&path).await,
+            Err(LedgerError::Absent { .. })
+        ));
         assert!(!path.exists());
     }
 }

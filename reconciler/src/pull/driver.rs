@@ -46,14 +46,38 @@ pub enum PullCommand {
 #[derive(Debug)]
 pub enum PullEvent {
     /// An answer to one of the reconciler's own questions.
-    Answer { device: DeviceId, tell: Tell },
-    Progress { key: StreamKey, part: PartId, durable_bytes: u64, length_bytes: u64 },
+    Answer {
+        device: DeviceId,
+        tell: Tell,
+    },
+    Progress {
+        key: StreamKey,
+        part: PartId,
+        durable_bytes: u64,
+        length_bytes: u64,
+    },
     /// All bytes are durable in the spool. The digests are still to be compared.
-    Pulled { key: StreamKey, part: PartId, card_digest: [u8; 32], spool_digest: [u8; 32], traffic: Traffic },
+    Pulled {
+        key: StreamKey,
+        part: PartId,
+        card_digest: [u8; 32],
+        spool_digest: [u8; 32],
+        traffic: Traffic,
+    },
     /// The device will not give the rest; this much is in the spool.
-    Lost { key: StreamKey, part: PartId, failure: Failure, durable_bytes: u64, traffic: Traffic },
+    Lost {
+        key: StreamKey,
+        part: PartId,
+        failure: Failure,
+        durable_bytes: u64,
+        traffic: Traffic,
+    },
     /// The spool could not be written: the part is to be started again once there is room.
-    SpoolFailed { key: StreamKey, part: PartId, error: String },
+    SpoolFailed {
+        key: StreamKey,
+        part: PartId,
+        error: String,
+    },
 }
 
 /// Media bytes that came for a part in this process.
@@ -189,14 +213,8 @@ impl Puller {
             priority: 0,
             rate_bytes_per_second: 0,
         };
-        let active = Active {
-            key,
-            start: part.start,
-            end: part.end,
-            job,
-            engine: None,
-            card_digest: None,
-        };
+        let active =
+            Active { key, start: part.start, end: part.end, job, engine: None, card_digest: None };
         self.parts.insert(id, active);
         self.spool(SpoolJob::Open { part: id, start: part.start, end: part.end }).await?;
         self.share_budget().await

@@ -18,21 +18,47 @@ const RESULTS: usize = 256;
 #[derive(Debug)]
 pub enum SpoolJob {
     /// Opens the part that is `[start, end)` of its segment, with all that its file holds already.
-    Open { part: PartId, start: u64, end: u64 },
-    Append { part: PartId, offset: u64, payload: Bytes },
-    Sync { part: PartId },
+    Open {
+        part: PartId,
+        start: u64,
+        end: u64,
+    },
+    Append {
+        part: PartId,
+        offset: u64,
+        payload: Bytes,
+    },
+    Sync {
+        part: PartId,
+    },
     /// Makes durable, hashes, closes.
-    Finish { part: PartId },
-    Close { part: PartId },
+    Finish {
+        part: PartId,
+    },
+    Close {
+        part: PartId,
+    },
 }
 
 #[derive(Debug)]
 pub enum SpoolResult {
     /// All before `held` is there.
-    Opened { part: PartId, held: u64 },
-    Durable { part: PartId, upto: u64 },
-    Finished { part: PartId, digest: [u8; 32] },
-    Failed { part: PartId, error: String },
+    Opened {
+        part: PartId,
+        held: u64,
+    },
+    Durable {
+        part: PartId,
+        upto: u64,
+    },
+    Finished {
+        part: PartId,
+        digest: [u8; 32],
+    },
+    Failed {
+        part: PartId,
+        error: String,
+    },
 }
 
 /// The thread ends when the job sender is dropped.

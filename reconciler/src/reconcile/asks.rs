@@ -62,12 +62,7 @@ impl Asks {
     }
 
     /// Asks where a range lies, unless an overlapping question of the stream is out already.
-    pub fn locate(
-        &mut self,
-        request: RequestId,
-        key: &StreamKey,
-        wanted: TimeRange,
-    ) -> bool {
+    pub fn locate(&mut self, request: RequestId, key: &StreamKey, wanted: TimeRange) -> bool {
         let of_stream = || self.locating.values().filter(|asked| asked.key == *key);
         if of_stream().count() >= MOST_PER_STREAM
             || of_stream().any(|asked| asked.wanted.overlaps(&wanted))
@@ -135,7 +130,9 @@ impl Asks {
             *asked_at = Some(now);
             questions.push(Question::Coverage { device: device.clone() });
         }
-        for (request, asked) in self.locating.iter_mut().filter(|(_, asked)| is_due(&asked.asked_at)) {
+        for (request, asked) in
+            self.locating.iter_mut().filter(|(_, asked)| is_due(&asked.asked_at))
+        {
             asked.asked_at = Some(now);
             if let Some(range) = TimeRange::new(asked.from, asked.wanted.end()) {
                 let (request, key) = (RequestId(*request), asked.key.clone());

@@ -23,12 +23,26 @@ const RESULTS: usize = 16;
 #[derive(Debug)]
 pub enum Merged {
     /// The piece is whole and proved; its name is to be recorded before it is given.
-    Written { key: StreamKey, part: PartId, written: Box<WrittenPiece> },
+    Written {
+        key: StreamKey,
+        part: PartId,
+        written: Box<WrittenPiece>,
+    },
     /// It stands in the archive.
-    Published { key: StreamKey, part: PartId },
+    Published {
+        key: StreamKey,
+        part: PartId,
+    },
     /// Nothing of it is left: from the spool again, or from the card.
-    Redo { key: StreamKey, part: PartId },
-    Failed { key: StreamKey, part: PartId, reason: String },
+    Redo {
+        key: StreamKey,
+        part: PartId,
+    },
+    Failed {
+        key: StreamKey,
+        part: PartId,
+        reason: String,
+    },
 }
 
 impl Merged {

@@ -58,9 +58,24 @@ pub enum Event {
     Online(DeviceId),
     Offline(DeviceId),
     /// The states of a stream, oldest first; said when a state changes, not when time passes.
-    Timeline { key: StreamKey, stretches: Arc<[Stretch]>, completeness: Completeness },
-    Progress { key: StreamKey, part: PartId, durable_bytes: u64, length_bytes: u64 },
-    Merged { key: StreamKey, piece: Piece, part_bytes: u64, received_bytes: u64, resent_bytes: u64 },
+    Timeline {
+        key: StreamKey,
+        stretches: Arc<[Stretch]>,
+        completeness: Completeness,
+    },
+    Progress {
+        key: StreamKey,
+        part: PartId,
+        durable_bytes: u64,
+        length_bytes: u64,
+    },
+    Merged {
+        key: StreamKey,
+        piece: Piece,
+        part_bytes: u64,
+        received_bytes: u64,
+        resent_bytes: u64,
+    },
 }
 
 /// What the reconciler is connected to.
@@ -95,7 +110,10 @@ pub struct Reconciler {
 
 impl std::fmt::Debug for Reconciler {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Reconciler").field("streams", &self.streams.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Reconciler")
+            .field("streams", &self.streams.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,7 +183,11 @@ impl Reconciler {
 
     // ---- taking up -------------------------------------------------------------------------------
 
-    async fn take_up(&mut self, key: StreamKey, expected_from: Timestamp) -> Result<(), LedgerError> {
+    async fn take_up(
+        &mut self,
+        key: StreamKey,
+        expected_from: Timestamp,
+    ) -> Result<(), LedgerError> {
         let mut stream = Stream::new(key.clone(), expected_from);
         stream.verdicts = self.ledger.verdicts(&key).await?;
         let parts = self.ledger.parts(&key).await?;
@@ -187,7 +209,11 @@ impl Reconciler {
     }
 
     /// Makes a stream known; a device beyond the cap is not let in.
-    async fn admit(&mut self, key: &StreamKey, expected_from: Timestamp) -> Result<(), LedgerError> {
+    async fn admit(
+        &mut self,
+        key: &StreamKey,
+        expected_from: Timestamp,
+    ) -> Result<(), LedgerError> {
         if !self.streams.contains_key(key) {
             self.ledger.put_stream(key, expected_from).await?;
             self.take_up(key.clone(), expected_from).await?;
@@ -237,7 +263,11 @@ impl Reconciler {
         }
     }
 
-    async fn hear_presence(&mut self, device: &DeviceId, presence: Presence) -> Result<(), LedgerError> {
+    async fn hear_presence(
+        &mut self,
+        device: &DeviceId,
+        presence: Presence,
+    ) -> Result<(), LedgerError> {
         if !self.admits(device) {
             return Ok(self.drop_message(Cause::Address, device.as_str(), &"device not admitted"));
         }
@@ -261,7 +291,10 @@ impl Reconciler {
         self.follow(changes).await
     }
 
-    async fn follow(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), LedgerError> {
+    async fn follow(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<(), LedgerError> {
         for change in changes {
             match change {
                 Change::CameOnline(device) => {
@@ -288,10 +321,12 @@ impl Reconciler {
 
     async fn hold(&mut self, key: &StreamKey) -> Result<(), LedgerError> {
         let of_device = |known: &&StreamKey| known.device == key.device;
-        if self.streams.keys().filter(of_device).all(|key| self.fleet.fresh_holding(key).is_some()) {
+        if self.streams.keys().filter(of_device).all(|key| self.fleet.fresh_holding(key).is_some())
+        {
             self.asks.covered(&key.device);
         }
-        if let (Some(holding), Some(stream)) = (self.fleet.holding(key), self.streams.get_mut(key)) {
+        if let (Some(holding), Some(stream)) = (self.fleet.holding(key), self.streams.get_mut(key))
+        {
             self.ledger.put_holding(key, holding).await?;
             if stream.reopen(holding) {
                 self.ledger.put_verdicts(key, &stream.verdicts).await?;
@@ -467,7 +502,11 @@ impl Reconciler {
         }
     }
 
-    async fn see_located(&mut self, device: &DeviceId, located: Located) -> Result<(), LedgerError> {
+    async fn see_located(
+        &mut self,
+        device: &DeviceId,
+        located: Located,
+    ) -> Result<(), LedgerError> {
         if !self.asks.expects(device, located.request) {
             return Ok(());
         }
@@ -524,7 +563,8 @@ impl Reconciler {
         waiting.sort_by_key(|record| record.part.range);
         for record in waiting {
             let of_device = by_device.entry(record.key.device.clone()).or_default();
-            if total >= limits.max_active_parts || *of_device >= limits.max_active_parts_per_device {
+            if total >= limits.max_active_parts || *of_device >= limits.max_active_parts_per_device
+            {
                 continue;
             }
             total += 1;
@@ -577,7 +617,11 @@ impl Reconciler {
     }
 
     /// The bytes are not those that the card's digest speaks of: once more, then it has failed.
-    async fn mismatch(&mut self, mut record: PartRecord, found: [u8; 32]) -> Result<(), LedgerError> {
+    async fn mismatch(
+        &mut self,
+        mut record: PartRecord,
+        found: [u8; 32],
+    ) -> Result<(), LedgerError> {
         let times = self.mismatches.entry(record.id).or_default();
         *times += 1;
         let again = *times <= MOST_MISMATCHES;
@@ -734,9 +778,10 @@ impl Reconciler {
 /// True where a state differs somewhere, not only where the newest stretch has grown.
 fn differs(old: &[Stretch], new: &[Stretch]) -> bool {
     old.len() != new.len()
-        || old.iter().zip(new).any(|(old, new)| {
-            old.state != new.state || old.range.start() != new.range.start()
-        })
+        || old
+            .iter()
+            .zip(new)
+            .any(|(old, new)| old.state != new.state || old.range.start() != new.range.start())
 }
 
 fn now() -> Timestamp {

@@ -197,7 +197,9 @@ impl Stream {
         let mut waiting: Vec<_> = self
             .parts
             .values()
-            .filter(|record| record.state == PartState::Pulling && !self.running.contains(&record.id))
+            .filter(|record| {
+                record.state == PartState::Pulling && !self.running.contains(&record.id)
+            })
             .collect();
         waiting.sort_by_key(|record| record.part.range);
         waiting.into_iter()
@@ -295,7 +297,10 @@ mod tests {
             let asked = stream.plan(&facts, &card(), RULES, at(time));
             assert_eq!(asked, [Step::Locate(seconds(100, 145))]);
             stream.was_not_found(seconds(100, 145), at(time));
-            assert_eq!(stream.plan(&facts, &card(), RULES, at(time + 1)).len(), usize::from(time == 322));
+            assert_eq!(
+                stream.plan(&facts, &card(), RULES, at(time + 1)).len(),
+                usize::from(time == 322)
+            );
         }
         let steps = plan_of(&stream);
         let [Step::Conclude(verdict)] = steps.as_slice() else { panic!("{steps:?}") };

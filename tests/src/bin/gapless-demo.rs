@@ -92,7 +92,9 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     let pace = Pace::real_time()?;
     let mut trains = Vec::new();
     for number in 1..=options.cameras {
-        trains.push(Train::depart(&folder, &format!("camera-{number}"), broker, pace, &options).await?);
+        trains.push(
+            Train::depart(&folder, &format!("camera-{number}"), broker, pace, &options).await?,
+        );
     }
     watched.say("the cameras record to their cards, and to the archive through the network");
     watched.follow(Instant::now() + options.before, |_| false).await?;
@@ -114,7 +116,8 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     let whole = watched.follow(back + PATIENCE, Watched::is_whole).await?;
     let took = back.elapsed();
 
-    let sent: Vec<u64> = trains.iter().zip(&sent_before).map(|(t, before)| t.sent_bytes() - before).collect();
+    let sent: Vec<u64> =
+        trains.iter().zip(&sent_before).map(|(t, before)| t.sent_bytes() - before).collect();
     watched.finish();
     // The last pieces' timelines are written as the server ends.
     let _ = stop_server.send(());
@@ -127,7 +130,10 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     if whole {
         println!("\nWhole again {:.1} s after the network came back.", took.as_secs_f64());
     } else {
-        println!("\nNOT whole {} s after the network came back: please report this.", PATIENCE.as_secs());
+        println!(
+            "\nNOT whole {} s after the network came back: please report this.",
+            PATIENCE.as_secs()
+        );
     }
     Ok(whole)
 }
@@ -177,9 +183,8 @@ impl Train {
     ) -> anyhow::Result<Train> {
         let link = Link::open(broker, Shape::CLEAR).await?;
         let card = folder.join("cards").join(name);
-        let recorder = |root: &Path| {
-            Recording::new(root, Naming::MediaMtx, options.segment, Ring::Endless)
-        };
+        let recorder =
+            |root: &Path| Recording::new(root, Naming::MediaMtx, options.segment, Ring::Endless);
         let archive = folder.join("archive").join(name).join("main");
         let mut camera = Camera::streaming(recorder(&card.join("main")), recorder(&archive));
         std::fs::create_dir_all(card.join("main"))?;
@@ -273,7 +278,11 @@ impl Watched {
     }
 
     /// Shows what happens until `deadline`, or until `done`; tells which it was.
-    async fn follow(&mut self, deadline: Instant, done: impl Fn(&Watched) -> bool) -> anyhow::Result<bool> {
+    async fn follow(
+        &mut self,
+        deadline: Instant,
+        done: impl Fn(&Watched) -> bool,
+    ) -> anyhow::Result<bool> {
         loop {
             if done(self) {
                 return Ok(true);
@@ -281,7 +290,9 @@ impl Watched {
             match tokio::time::timeout_at(deadline, self.events.recv()).await {
                 Ok(Ok(event)) => self.take(event),
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
-                Ok(Err(broadcast::error::RecvError::Closed)) => anyhow::bail!("the server has ended"),
+                Ok(Err(broadcast::error::RecvError::Closed)) => {
+                    anyhow::bail!("the server has ended")
+                }
                 Err(_) => return Ok(done(self)),
             }
         }
@@ -334,7 +345,8 @@ impl Watched {
     fn draw(&mut self, name: &str, stretches: &[Stretch], completeness: Completeness) {
         let bar = self.bars.entry(name.to_owned()).or_insert_with(|| {
             let style = ProgressStyle::with_template("  {prefix} {msg}").expect("well-formed");
-            self.screen.add(ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()))
+            self.screen
+                .add(ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()))
         });
         let percent = completeness.percent();
         bar.set_message(format!("[{}] {percent} % settled", picture(stretches)));
@@ -361,11 +373,7 @@ impl Watched {
         let stretches = self.timelines.get(name).map(Vec::as_slice).unwrap_or_default();
         println!("\n{name}");
         for Stretch { range, state } in stretches {
-            println!(
-                "  {:>8.3} s  {}  {state}",
-                range.duration().as_secs_f64(),
-                range.start()
-            );
+            println!("  {:>8.3} s  {}  {state}", range.duration().as_secs_f64(), range.start());
         }
         let edge: Coverage = stretches
             .iter()
@@ -376,8 +384,13 @@ impl Watched {
         let pulled: u64 = merged.iter().map(|merged| merged.part_bytes).sum();
         let resent: u64 = merged.iter().map(|merged| merged.resent_bytes).sum();
         println!("  restored: {:.1} s of picture", edge.total().as_secs_f64());
-        println!("  missing were {} bytes; pulled {pulled}, of these twice {resent}", missing_bytes(&edge));
-        println!("  on the link since the tunnel: {sent_bytes} bytes, presence and coverage included");
+        println!(
+            "  missing were {} bytes; pulled {pulled}, of these twice {resent}",
+            missing_bytes(&edge)
+        );
+        println!(
+            "  on the link since the tunnel: {sent_bytes} bytes, presence and coverage included"
+        );
         for merged in merged {
             println!("  {}", folder.join("archive").join(&merged.piece.path).display());
         }
