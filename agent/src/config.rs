@@ -123,7 +123,7 @@ pub struct Index {
 
 impl Default for Index {
     fn default() -> Self {
-        Index { join_tolerance_ms: 200, seal_after_seconds: 10, sweep_every_seconds: 600 }
+        Index { join_tolerance_ms: 500, seal_after_seconds: 10, sweep_every_seconds: 600 }
     }
 }
 
@@ -364,7 +364,7 @@ time_zone = "Europe/Berlin"
             r#"url = "mqtt://broker.local:1883""#,
             r#"state_dir = "/mnt/card/.gapless""#,
             "require_mount = true",
-            "join_tolerance_ms = 200",
+            "join_tolerance_ms = 500",
             "seal_after_seconds = 10",
             "sweep_every_seconds = 600",
             "max_open_transfers = 4",

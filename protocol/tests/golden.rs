@@ -3,6 +3,12 @@
 //!
 //! The files under `golden/` are the seeds of the fuzz targets too.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what builds a test's cases fails as the test does"
+)]
+
 use std::fmt::Write;
 use std::path::Path;
 

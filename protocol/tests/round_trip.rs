@@ -1,5 +1,11 @@
 //! Every message survives its bytes, and no bytes do harm.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what builds a test's cases fails as the test does"
+)]
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::MAX_PACKET_BYTES;
+use protocol::dropped::{Cause, Dropped};
+use protocol::envelope::{self, Message};
 use protocol::message::ServerId;
 use protocol::topic::{self, Topic};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
@@ -143,6 +145,40 @@ impl Routes {
 
     async fn announce(&self, event: fn() -> Inbound) -> bool {
         self.control.send(event()).await.is_ok() && self.transfer.send(event()).await.is_ok()
+    }
+}
+
+/// Counts what arrives and cannot be used, and logs it at most once a minute and cause: a stranger must
+/// not be able to fill a log.
+#[derive(Debug)]
+pub struct Unusable {
+    dropped: Dropped,
+    since: Instant,
+}
+
+impl Default for Unusable {
+    fn default() -> Self {
+        Unusable { dropped: Dropped::default(), since: Instant::now() }
+    }
+}
+
+impl Unusable {
+    pub fn drop(&mut self, cause: Cause, topic: &dyn fmt::Display, why: &dyn fmt::Display) {
+        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(messages) = self.dropped.record(cause, now_ms) {
+            tracing::warn!(?cause, messages, %topic, %why, "dropped what arrived");
+        }
+    }
+
+    /// The message, or `None` where it was dropped.
+    pub fn decode<M: Message>(&mut self, topic: &Topic, payload: &[u8]) -> Option<M> {
+        let decoded = envelope::decode(payload);
+        decoded.map_err(|error| self.drop(Cause::from(&error), topic, &error)).ok()
+    }
+
+    /// The topic, or `None` where it was dropped.
+    pub fn address(&mut self, topic: &str) -> Option<Topic> {
+        topic.parse().map_err(|error| self.drop(Cause::Address, &topic, &error)).ok()
     }
 }
 

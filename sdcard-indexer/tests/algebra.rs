@@ -1,5 +1,11 @@
 //! The algebra of coverage against a model that cannot be wrong: the set of the covered nanoseconds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what builds a test's cases fails as the test does"
+)]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -34,10 +34,10 @@ pub async fn devices(
     for record in &devices {
         let mut sums = Completeness::default();
         for (key, _) in ledger.streams().await? {
-            if key.device == record.device {
-                if let Some(timeline) = ledger.timeline(&key).await? {
-                    sums = sums.and(Completeness::of(&timeline.stretches));
-                }
+            if key.device == record.device
+                && let Some(timeline) = ledger.timeline(&key).await?
+            {
+                sums = sums.and(Completeness::of(&timeline.stretches));
             }
         }
         rows.push((record, sums));
@@ -137,13 +137,13 @@ async fn streams(
     window: &Window,
 ) -> anyhow::Result<Vec<StreamKey>> {
     let all: Vec<StreamKey> = ledger.streams().await?.into_iter().map(|(key, _)| key).collect();
-    if let Some(device) = device {
-        if !all.iter().any(|key| key.device == *device) {
-            let mut known: Vec<&str> = all.iter().map(|key| key.device.as_str()).collect();
-            known.dedup();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(UnknownDevice { device: device.clone(), known }.into());
-        }
+    if let Some(device) = device
+        && !all.iter().any(|key| key.device == *device)
+    {
+        let mut known: Vec<&str> = all.iter().map(|key| key.device.as_str()).collect();
+        known.dedup();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(UnknownDevice { device: device.clone(), known }.into());
     }
     let wanted = |key: &StreamKey| {
         device.is_none_or(|device| key.device == *device)

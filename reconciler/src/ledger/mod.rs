@@ -185,7 +185,7 @@ pub trait Ledger: Send + Sync {
         part: &Part,
         now: Timestamp,
     ) -> Result<PartId, LedgerError>;
-    /// Everything but what part it is.
+    /// Everything but whose part it is; what a player needs may be dropped once it is archived.
     async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError>;
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
 

@@ -236,7 +236,7 @@ impl Ledger for SqliteLedger {
     async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError> {
         sqlx::query(
             "UPDATE part SET state = $2, proof_json = $3, digest_json = $4, piece_json = $5,
-             received_bytes = $6, resent_bytes = $7 WHERE id = $1",
+             received_bytes = $6, resent_bytes = $7, part_json = $8 WHERE id = $1",
         )
         .bind(record.id.0)
         .bind(record.state.word())
@@ -245,6 +245,7 @@ impl Ledger for SqliteLedger {
         .bind(json(&record.piece)?)
         .bind(saturating_i64(record.received_bytes))
         .bind(saturating_i64(record.resent_bytes))
+        .bind(json(&record.part)?)
         .execute(&self.pool)
         .await
         .map(drop)

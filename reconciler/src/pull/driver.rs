@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::dropped::{Cause, Dropped};
+use protocol::dropped::Cause;
 use protocol::envelope::{self, EncodeError};
 use protocol::frame::Data;
 use protocol::message::{Ask, AskBody, DeviceId, Refusable, ServerId, Tell, TransferId};
@@ -24,7 +24,7 @@ use super::spooler::{SpoolJob, SpoolResult};
 use super::window::Window;
 use crate::fleet::{Session, StreamKey};
 use crate::ledger::{PartId, PartRecord};
-use crate::link::{Inbound, Outbound};
+use crate::link::{Inbound, Outbound, Unusable};
 
 /// Chunks under way over all devices: brokers drop silently above 1,000 queued.
 const BROKER_BUDGET_CHUNKS: u32 = 500;
@@ -110,7 +110,7 @@ pub async fn run(server: ServerId, ports: Ports) {
         transfers: HashMap::new(),
         sessions: BTreeMap::new(),
         windows: BTreeMap::new(),
-        dropped: Dropped::default(),
+        unusable: Unusable::default(),
     };
     puller.run().await;
 }
@@ -124,7 +124,7 @@ struct Puller {
     sessions: BTreeMap<DeviceId, Session>,
     /// What was learned of each device's link.
     windows: BTreeMap<DeviceId, Window>,
-    dropped: Dropped,
+    unusable: Unusable,
 }
 
 struct Active {
@@ -234,24 +234,36 @@ impl Puller {
 
     async fn hear(&mut self, inbound: Inbound) -> Result<(), Ended> {
         let Inbound::Message { topic, payload } = inbound else { return Ok(()) };
-        match topic.parse() {
-            Ok(Topic::Data(device, _)) => self.data(&device, &topic, &payload).await,
-            Ok(Topic::Tell(device, _)) => match envelope::decode::<Tell>(&payload) {
-                Ok(tell) => self.told(device, tell).await,
-                Err(error) => Ok(self.drop_message(Cause::from(&error), &topic, &error)),
+        let Some(topic) = self.unusable.address(&topic) else { return Ok(()) };
+        match &topic {
+            Topic::Data(device, _) => self.data(device, &topic, &payload).await,
+            Topic::Tell(device, _) => match self.unusable.decode::<Tell>(&topic, &payload) {
+                Some(tell) => self.told(device.clone(), tell).await,
+                None => Ok(()),
             },
-            Ok(_) => Ok(self.drop_message(Cause::Address, &topic, &"not about a transfer")),
-            Err(error) => Ok(self.drop_message(Cause::Address, &topic, &error)),
+            topic => {
+                self.unusable.drop(Cause::Address, topic, &"not about a transfer");
+                Ok(())
+            }
         }
     }
 
-    async fn data(&mut self, device: &DeviceId, topic: &str, payload: &Bytes) -> Result<(), Ended> {
+    async fn data(
+        &mut self,
+        device: &DeviceId,
+        topic: &Topic,
+        payload: &Bytes,
+    ) -> Result<(), Ended> {
         let data = match Data::decode(payload) {
             Ok(data) => data,
-            Err(error) => return Ok(self.drop_message(Cause::from(&error), topic, &error)),
+            Err(error) => {
+                self.unusable.drop(Cause::from(&error), topic, &error);
+                return Ok(());
+            }
         };
         let Some(part) = self.part_of(device, data.transfer) else {
-            return Ok(self.drop_message(Cause::Stale, topic, &"data of a transfer that is over"));
+            self.unusable.drop(Cause::Stale, topic, &"data of a transfer that is over");
+            return Ok(());
         };
         let event = Event::Data {
             transfer: data.transfer,
@@ -283,13 +295,6 @@ impl Puller {
     fn part_of(&self, device: &DeviceId, transfer: TransferId) -> Option<PartId> {
         let part = *self.transfers.get(&transfer)?;
         (self.parts.get(&part)?.key.device == *device).then_some(part)
-    }
-
-    /// Counts, and logs at most once a minute and cause.
-    fn drop_message(&mut self, cause: Cause, topic: &str, why: &dyn std::fmt::Display) {
-        if let Some(messages) = self.dropped.record(cause, self.now().0 / 1000) {
-            tracing::warn!(?cause, messages, topic, %why, "dropped what arrived");
-        }
     }
 
     // ---- the spool -------------------------------------------------------------------------------
