@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ToSpan, Unit, Zoned};
+use jiff::{SpanRound, Unit, Zoned};
 use protocol::message::DeviceId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::{Value, json};
@@ -240,18 +240,18 @@ fn time_of(instant: Timestamp) -> String {
     rounded.strftime("%H:%M:%S.%3f").to_string()
 }
 
-/// `1m 40s`, to the second where it is longer than a minute, else to the millisecond.
+/// `45s 120ms`, `1m 40s`, `8h`, `3d 4h`: at most two units, never more than ten columns.
 pub(super) fn length_of(duration: Duration) -> String {
-    let unit = if duration < Duration::from_secs(60) { Unit::Millisecond } else { Unit::Second };
-    let signed = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    let rounded = signed.round(unit).unwrap_or(signed);
-    let millis = i64::try_from(rounded.as_millis()).unwrap_or(i64::MAX);
-    let largest = if rounded.as_hours() >= 48 { Unit::Day } else { Unit::Hour };
-    let balanced = jiff::SpanRound::new().largest(largest).days_are_24_hours();
-    millis
-        .milliseconds()
-        .round(balanced)
-        .map_or_else(|_| rounded.to_string(), |span| format!("{span:#}"))
+    let (largest, smallest) = match duration.as_secs() {
+        0..60 => (Unit::Second, Unit::Millisecond),
+        60..3_600 => (Unit::Minute, Unit::Second),
+        3_600..172_800 => (Unit::Hour, Unit::Minute),
+        _ => (Unit::Day, Unit::Hour),
+    };
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let balanced = SpanRound::new().largest(largest).smallest(smallest).days_are_24_hours();
+    let span = jiff::Span::new().try_milliseconds(millis).and_then(|span| span.round(balanced));
+    span.map_or_else(|_| format!("{} s", duration.as_secs()), |span| format!("{span:#}"))
 }
 
 fn shortened(text: &str, columns: usize) -> String {
@@ -303,6 +303,7 @@ mod tests {
         assert_eq!(length_of(Duration::from_millis(45_120)), "45s 120ms");
         assert_eq!(length_of(Duration::from_millis(100_400)), "1m 40s");
         assert_eq!(length_of(Duration::from_secs(8 * 3600)), "8h");
+        assert_eq!(length_of(Duration::from_secs(400_000)), "4d 15h");
         assert_eq!(length_of(Duration::ZERO), "0s");
     }
 }
