@@ -330,6 +330,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_says_what_the_defaults_are() {
+        let path = Path::new("gapless.toml");
+        let example = Config::parse(include_str!("../gapless.example.toml"), path).unwrap();
+        let spelt_out = ArchiveConfig { layout: Some(Preset::Onvif), ..ArchiveConfig::default() };
+        let devices = example.devices.clone();
+        let defaults = Config { archive: spelt_out, devices, ..Config::default() };
+        assert_eq!(toml::to_string(&example).unwrap(), toml::to_string(&defaults).unwrap());
+    }
+
+    #[test]
     fn a_misspelt_key_is_named_with_file_line_and_what_is_allowed() {
         let error = refused("[archive]\nsettle_seconds = 3\n");
         for part in ["/etc/gapless.toml", "line 2", "settle_seconds", "settle_s"] {
