@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 /// A device says that it is online every 60 s; one that misses two of them is taken for gone.
 pub const SILENT_AFTER: Duration = Duration::from_secs(150);
 
+/// Streams of one device; further ones are ignored.
+pub const MOST_STREAMS: usize = 16;
+
 /// One stream of one device: what a timeline is kept for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct StreamKey {
@@ -202,7 +205,7 @@ impl Fleet {
         }
         session.heard_at = now;
         device.last_heard = Some(now);
-        let reported = device.streams.entry(report.stream.clone()).or_default();
+        let Some(reported) = device.streams.get_mut(&report.stream) else { return Vec::new() };
         // A report from the beginning of time starts the count; any other must follow the one before it.
         let follows = match reported.newest {
             Some((connection, newest)) if connection == report.connection => {
@@ -257,7 +260,7 @@ impl Device {
             sampled_at: now,
             heard_at: now,
         });
-        for stream in online.streams {
+        for stream in online.streams.into_iter().take(MOST_STREAMS) {
             self.streams.entry(stream).or_default();
         }
         is_new
@@ -269,22 +272,7 @@ mod tests {
     use sdcard_indexer::time::TimeRange;
 
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_unix_seconds(second)
-    }
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(at(start), at(end)).unwrap()
-    }
-
-    fn camera() -> DeviceId {
-        "camera".parse().unwrap()
-    }
-
-    fn key() -> StreamKey {
-        StreamKey { device: camera(), stream: "main".parse().unwrap() }
-    }
+    use crate::examples::{at, camera, key, seconds};
 
     fn online(connection: u64) -> Presence {
         Presence::Online(Online {

@@ -11,6 +11,8 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 mod durable;
+#[cfg(test)]
+mod examples;
 pub mod fleet;
 pub mod ledger;
 pub mod link;

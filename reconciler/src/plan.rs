@@ -91,17 +91,10 @@ fn absence(range: TimeRange, holding: &Holding) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::examples::{at, seconds};
 
     const RULES: Rules =
         Rules { join_tolerance: Duration::from_millis(500), open_gap: Duration::from_secs(60) };
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_unix_seconds(second)
-    }
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(at(start), at(end)).unwrap()
-    }
 
     fn holding(held: &[(i64, i64)], final_until: i64) -> Holding {
         let held: Coverage = held.iter().map(|(start, end)| seconds(*start, *end)).collect();

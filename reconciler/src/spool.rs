@@ -7,6 +7,7 @@
 //! Everything blocks: callers bring their own thread. It must never fill the disk it shares with the
 //! archive, and never decide whether a part is complete.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -105,6 +106,27 @@ impl Spool {
             _ => Ok(()),
         }
     }
+
+    /// Removes every part whose key is not among `wanted`: what a crash left behind. Tells how many.
+    pub fn sweep(&self, wanted: &BTreeSet<u64>) -> Result<usize, SpoolError> {
+        let entries = fs::read_dir(&self.directory).map_err(failed_to("list", &self.directory))?;
+        let mut swept = 0;
+        for entry in entries {
+            let path = entry.map_err(failed_to("list", &self.directory))?.path();
+            match key_of(&path) {
+                Some(key) if !wanted.contains(&key) => self.remove(key)?,
+                _ => continue,
+            }
+            swept += 1;
+        }
+        Ok(swept)
+    }
+}
+
+/// The key in a part's name; `None` where it is no part's.
+fn key_of(path: &Path) -> Option<u64> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".part")?;
+    u64::from_str_radix(stem, 16).ok()
 }
 
 impl SpooledPart {
@@ -243,6 +265,19 @@ mod tests {
         spool.remove(1).unwrap();
         assert!(!spool.path(1).exists());
         spool.remove(1).unwrap();
+    }
+
+    #[test]
+    fn sweeping_leaves_what_is_wanted_and_what_is_not_ours() {
+        let (_directory, spool) = spool();
+        for key in [1, 2, 3] {
+            spool.part(key, START, START).unwrap();
+        }
+        let foreign = spool.path(1).with_file_name("notes.part");
+        File::create(&foreign).unwrap();
+        assert_eq!(spool.sweep(&BTreeSet::from([2])).unwrap(), 2);
+        assert!(spool.path(2).exists() && foreign.exists());
+        assert!(!spool.path(1).exists() && !spool.path(3).exists());
     }
 
     #[test]

@@ -248,11 +248,7 @@ mod tests {
     use sdcard_indexer::time::Timestamp;
 
     use super::*;
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end))
-            .unwrap()
-    }
+    use crate::examples::seconds;
 
     fn words(timeline: &[Stretch]) -> Vec<(i64, i64, &'static str)> {
         let second = |t: Timestamp| t.as_nanos() / 1_000_000_000;

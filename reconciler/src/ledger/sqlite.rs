@@ -437,31 +437,10 @@ pub fn ledger_path(state_dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use sdcard_indexer::coverage::Coverage;
-    use sdcard_indexer::identity::{SegmentId, SegmentVersion};
 
     use super::*;
+    use crate::examples::{key, part, seconds};
     use crate::timeline::State;
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(Timestamp::from_unix_seconds(start), Timestamp::from_unix_seconds(end))
-            .unwrap()
-    }
-
-    fn key() -> StreamKey {
-        StreamKey { device: "camera".parse().unwrap(), stream: "main".parse().unwrap() }
-    }
-
-    fn part() -> Part {
-        Part {
-            segment: SegmentId(u64::MAX),
-            version: SegmentVersion { size_bytes: 9, fingerprint: u64::MAX - 1 },
-            start: 1,
-            end: 8,
-            range: seconds(10, 20),
-            uncertainty_ns: 3,
-            media: vec![1, 2, 3],
-        }
-    }
 
     #[tokio::test]
     async fn everything_entered_is_there_after_a_restart() {
@@ -476,12 +455,14 @@ mod tests {
             ledger.put_stream(&key(), Timestamp::from_unix_seconds(6)).await.unwrap();
             ledger.put_holding(&key(), &holding).await.unwrap();
             ledger.put_verdicts(&key(), &verdicts).await.unwrap();
-            let id =
-                ledger.add_part(&key(), &part(), Timestamp::from_unix_seconds(7)).await.unwrap();
+            let id = ledger
+                .add_part(&key(), &part(seconds(10, 20)), Timestamp::from_unix_seconds(7))
+                .await
+                .unwrap();
             let record = PartRecord {
                 id,
                 key: key(),
-                part: part(),
+                part: part(seconds(10, 20)),
                 state: PartState::Archived,
                 proof: Proof::Digest,
                 digest: Some([5; 32]),

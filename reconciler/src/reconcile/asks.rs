@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::message::{DeviceId, Located, RequestId};
+use protocol::message::{DeviceId, Located, Part, RequestId};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
@@ -16,6 +16,10 @@ use crate::fleet::StreamKey;
 pub const REPEAT_AFTER: Duration = Duration::from_secs(2);
 /// Questions about places that may be out at once per stream.
 const MOST_PER_STREAM: usize = 4;
+
+/// Agents cut at 64 MiB, but for a single group of pictures.
+const MOST_PART_BYTES: u64 = 1 << 30;
+const LONGEST_PART: Duration = Duration::from_secs(24 * 3600);
 
 /// Which parts of the card hold this time range?
 #[derive(Clone, Debug)]
@@ -104,6 +108,14 @@ impl Asks {
         self.locating.get(&request.0).is_some_and(|asked| asked.key.device == *device)
     }
 
+    /// A part that can belong to the answer: of some bytes, and of the time that was asked for.
+    pub fn is_plausible(&self, request: RequestId, part: &Part) -> bool {
+        let overlaps = |asked: &Locating| asked.wanted.overlaps(&part.range);
+        (1..=MOST_PART_BYTES).contains(&part.end.saturating_sub(part.start))
+            && part.range.duration() <= LONGEST_PART
+            && self.locating.get(&request.0).is_some_and(overlaps)
+    }
+
     /// The device refuses to answer on.
     pub fn refused(&mut self, device: &DeviceId, request: RequestId) -> Option<Answered> {
         if self.expects(device, request) { self.close(request) } else { None }
@@ -145,37 +157,14 @@ impl Asks {
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::Part;
-    use sdcard_indexer::identity::{SegmentId, SegmentVersion};
-
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_unix_seconds(second)
-    }
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(at(start), at(end)).unwrap()
-    }
-
-    fn key() -> StreamKey {
-        StreamKey { device: "camera".parse().unwrap(), stream: "main".parse().unwrap() }
-    }
+    use crate::examples::{at, key, part, seconds};
 
     fn answer(ranges: &[TimeRange], next: Option<i64>) -> Located {
-        let part = |range: &TimeRange| Part {
-            segment: SegmentId(1),
-            version: SegmentVersion { size_bytes: 1, fingerprint: 1 },
-            start: 0,
-            end: 1,
-            range: *range,
-            uncertainty_ns: 0,
-            media: Vec::new(),
-        };
         Located {
             request: RequestId(7),
             stream: "main".parse().unwrap(),
-            parts: ranges.iter().map(part).collect(),
+            parts: ranges.iter().copied().map(part).collect(),
             next: next.map(at),
         }
     }
@@ -220,6 +209,17 @@ mod tests {
         let mut asks = asked();
         assert_eq!(asks.located(&"other".parse().unwrap(), &answer(&[], None)), None);
         assert!(asks.expects(&key().device, RequestId(7)));
+    }
+
+    #[test]
+    fn parts_of_other_times_or_absurd_sizes_are_no_answer() {
+        let asks = asked();
+        let plausible = |part: &Part| asks.is_plausible(RequestId(7), part);
+        assert!(plausible(&part(seconds(99, 146))));
+        assert!(!plausible(&part(seconds(0, 100))));
+        assert!(!plausible(&Part { end: 1, ..part(seconds(99, 146)) }));
+        assert!(!plausible(&Part { end: u64::MAX, ..part(seconds(99, 146)) }));
+        assert!(!asks.is_plausible(RequestId(8), &part(seconds(99, 146))));
     }
 
     #[test]

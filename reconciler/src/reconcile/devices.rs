@@ -9,7 +9,7 @@ use protocol::topic::Topic;
 
 use super::asks::{Answered, Question};
 use super::{ASK_EXPIRY, Event, Reconciler, now};
-use crate::fleet::{Change, StreamKey};
+use crate::fleet::{Change, MOST_STREAMS, StreamKey};
 use crate::ledger::{DeviceRecord, LedgerError, PartRecord};
 use crate::link::{Inbound, Outbound};
 use crate::pull::driver::PullCommand;
@@ -61,7 +61,7 @@ impl Reconciler {
             return Ok(());
         }
         let streams = match &presence {
-            Presence::Online(online) => online.streams.clone(),
+            Presence::Online(online) => online.streams.iter().take(MOST_STREAMS).cloned().collect(),
             Presence::Offline { .. } => Vec::new(),
         };
         let change = self.fleet.presence(device, presence, now());
@@ -195,7 +195,12 @@ impl Reconciler {
         for part in &located.parts {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
             stream.was_found(part.range);
-            if part.start >= part.end || stream.has(part) {
+            if !self.asks.is_plausible(located.request, part) {
+                let topic = Topic::Tell(device.clone(), self.config.server.id.clone());
+                self.unusable.drop(Cause::Malformed, &topic, &"a part that answers no question");
+                continue;
+            }
+            if stream.has(part) {
                 continue;
             }
             let created = now();

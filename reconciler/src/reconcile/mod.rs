@@ -1,8 +1,8 @@
 //! Tying it together, in the order of the data: what devices hold, what the archive holds, what follows.
 //!
 //! One task owns all state and is the only one that writes the ledger; pulling, merging and reading the
-//! archive happen elsewhere and report here. Every decision is pure and in another module; [`devices`]
-//! hears and asks, [`parts`] follows what is on its way.
+//! archive happen elsewhere and report here. Every decision is pure and in another module; `devices`
+//! hears and asks, `parts` follows what is on its way.
 
 mod asks;
 mod devices;
@@ -150,6 +150,7 @@ impl Reconciler {
         for (key, expected_from) in reconciler.ledger.streams().await? {
             reconciler.take_up(key, expected_from).await?;
         }
+        reconciler.sweep_spool();
         let configured: Vec<_> = reconciler.config.streams().collect();
         for (key, expected_from) in configured {
             reconciler.admit(&key, expected_from.unwrap_or_else(now)).await?;
@@ -175,6 +176,17 @@ impl Reconciler {
                 Some(merged) = self.merged.recv() => self.see_merge(merged).await?,
                 _ = ticks.tick() => self.tick().await?,
             }
+        }
+    }
+
+    /// Bytes of parts that are done with, or that no ledger knows any more.
+    fn sweep_spool(&self) {
+        let parts = self.streams.values().flat_map(|stream| stream.parts.values());
+        let active = parts.filter(|record| record.state.is_active());
+        match self.spool.sweep(&active.map(|record| record.id.spool_key()).collect()) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed leftovers from the spool"),
+            Err(error) => tracing::warn!(%error, "leftovers stay in the spool"),
         }
     }
 
@@ -218,7 +230,8 @@ impl Reconciler {
     }
 
     fn admits(&self, device: &DeviceId) -> bool {
-        let known: BTreeSet<&DeviceId> = self.streams.keys().map(|key| &key.device).collect();
+        let configured = self.streams.keys().map(|key| &key.device);
+        let known: BTreeSet<&DeviceId> = configured.chain(self.fleet.devices()).collect();
         known.contains(device)
             || (self.config.server.adopt_devices && known.len() < self.config.server.max_devices)
     }

@@ -208,50 +208,21 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use sdcard_indexer::identity::{SegmentId, SegmentVersion};
-
     use super::*;
-    use crate::timeline::Proof;
+    use crate::examples::{at, key, part, seconds};
 
     const TOLERANCE: Duration = Duration::from_millis(500);
     const RULES: Rules = Rules { join_tolerance: TOLERANCE, open_gap: Duration::from_secs(60) };
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_unix_seconds(second)
-    }
-
-    fn seconds(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(at(start), at(end)).unwrap()
-    }
-
     fn stream() -> Stream {
-        let key = StreamKey { device: "camera".parse().unwrap(), stream: "main".parse().unwrap() };
-        let mut stream = Stream::new(key, at(0));
+        let mut stream = Stream::new(key(), at(0));
         stream.archived.held = [seconds(0, 100), seconds(145, 300)].into_iter().collect();
         stream
     }
 
     fn record(id: i64, range: TimeRange, state: PartState) -> PartRecord {
-        PartRecord {
-            id: PartId(id),
-            key: stream().key,
-            part: Part {
-                segment: SegmentId(1),
-                version: SegmentVersion { size_bytes: 1, fingerprint: 1 },
-                start: 0,
-                end: 1,
-                range,
-                uncertainty_ns: 0,
-                media: Vec::new(),
-            },
-            state,
-            proof: Proof::None,
-            digest: None,
-            piece: None,
-            received_bytes: 0,
-            resent_bytes: 0,
-            created: at(0),
-        }
+        let located = PartRecord::located(PartId(id), key(), part(range), at(0));
+        PartRecord { state, ..located }
     }
 
     fn card() -> Holding {

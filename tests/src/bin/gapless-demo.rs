@@ -328,6 +328,10 @@ impl Watched {
 
     /// Says what has become of the hole since the last timeline.
     fn tell_news(&self, name: &str, stretches: &[Stretch]) {
+        if !stretches.iter().any(|stretch| matches!(stretch.state, State::Archived { .. })) {
+            // The recorders are only beginning.
+            return;
+        }
         let words = |stretches: &[Stretch]| -> Vec<&'static str> {
             let open = stretches.iter().filter(|stretch| !stretch.state.is_settled());
             open.map(|stretch| stretch.state.word()).collect()

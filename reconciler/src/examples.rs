@@ -1,0 +1,36 @@
+//! Instants, ranges and names that the unit tests of this crate share.
+
+use protocol::message::{DeviceId, Part};
+use sdcard_indexer::identity::{SegmentId, SegmentVersion};
+use sdcard_indexer::time::{TimeRange, Timestamp};
+
+use crate::fleet::StreamKey;
+
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(second)
+}
+
+pub fn seconds(start: i64, end: i64) -> TimeRange {
+    TimeRange::new(at(start), at(end)).unwrap()
+}
+
+pub fn camera() -> DeviceId {
+    "camera".parse().unwrap()
+}
+
+pub fn key() -> StreamKey {
+    StreamKey { device: camera(), stream: "main".parse().unwrap() }
+}
+
+/// A part of nothing in particular; its numbers use all their bits.
+pub fn part(range: TimeRange) -> Part {
+    Part {
+        segment: SegmentId(u64::MAX),
+        version: SegmentVersion { size_bytes: 9, fingerprint: u64::MAX - 1 },
+        start: 1,
+        end: 8,
+        range,
+        uncertainty_ns: 3,
+        media: vec![1, 2, 3],
+    }
+}
