@@ -1,8 +1,9 @@
 //! The server as a whole: what is started, in which order, and how it ends.
 
+use std::fs::TryLockError;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sdcard_indexer::layout::LayoutError;
@@ -145,12 +146,22 @@ fn lock(config: &Config) -> Result<std::fs::File, ServerError> {
     let state_dir = config.server.state_dir.clone();
     let failed = |source| ServerError::Folder { path: state_dir.clone(), source };
     std::fs::create_dir_all(&state_dir).map_err(failed)?;
-    let file = std::fs::File::create(state_dir.join("lock")).map_err(failed)?;
+    let file = std::fs::File::create(lock_path(&state_dir)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Locked { path: state_dir }),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: state_dir }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Whether a server runs on this state directory now. What it last wrote of devices is stale where none does.
+pub fn is_running(state_dir: &Path) -> bool {
+    let lock = std::fs::File::open(lock_path(state_dir));
+    lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn lock_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("lock")
 }
 
 /// An address to connect to, where the broker listens on all of them.

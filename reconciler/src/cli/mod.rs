@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError};
 use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
-use crate::server::Server;
+use crate::server::{self, Server};
 
 /// Exit code for wrong usage and configuration.
 const MISUSED: u8 = 2;
@@ -153,7 +153,8 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
             Ok(true)
         }
         Command::Devices(output) => {
-            show::devices(&ledger(&config).await?, output.json, &mut out).await
+            let running = server::is_running(&config.server.state_dir);
+            show::devices(&ledger(&config).await?, running, output.json, &mut out).await
         }
         Command::Timeline { device, window, output } => {
             let ledger = ledger(&config).await?;

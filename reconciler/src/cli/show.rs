@@ -26,6 +26,7 @@ struct UnknownDevice {
 
 pub async fn devices(
     ledger: &dyn Ledger,
+    server_runs: bool,
     as_json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<bool> {
@@ -48,7 +49,7 @@ pub async fn devices(
             .map(|(record, sums)| {
                 json!({
                     "device": record.device,
-                    "online": record.online,
+                    "online": server_runs.then_some(record.online),
                     "agent_version": record.agent_version,
                     "last_heard": record.last_heard.map(|heard| heard.to_string()),
                     "completeness": completeness_json(sums),
@@ -61,6 +62,9 @@ pub async fn devices(
         writeln!(out, "no device has been heard yet")?;
         return Ok(true);
     }
+    if !server_runs {
+        writeln!(out, "the server is not running: this is what it last knew")?;
+    }
     writeln!(
         out,
         "{:<24} {:<8} {:>6}  {:<21} agent",
@@ -71,7 +75,11 @@ pub async fn devices(
             out,
             "{:<24} {:<8} {:>4} %  {:<21} {}",
             shortened(record.device.as_str(), 24),
-            if record.online { "online" } else { "offline" },
+            match (server_runs, record.online) {
+                (true, true) => "online",
+                (true, false) => "offline",
+                (false, _) => "unknown",
+            },
             sums.percent(),
             record.last_heard.map_or("never".to_owned(), second_of),
             record.agent_version

@@ -125,8 +125,12 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     for (train, sent) in trains.into_iter().zip(sent) {
         train.arrive(&watched, &folder, sent)?;
     }
-    println!("Look at it yourself:");
-    println!("  gapless --config {} timeline camera-1", folder.join("gapless.toml").display());
+    let config = folder.join("gapless.toml");
+    println!("\nLook at it yourself:");
+    println!(
+        "  cargo run --release --bin gapless -- --config {} timeline camera-1",
+        config.display()
+    );
     if whole {
         println!("\nWhole again {:.1} s after the network came back.", took.as_secs_f64());
     } else {
