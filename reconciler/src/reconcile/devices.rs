@@ -3,7 +3,7 @@
 use protocol::dropped::Cause;
 use protocol::envelope;
 use protocol::message::{
-    Ask, AskBody, CoverageReport, DeviceId, Located, Presence, Refusable, Tell,
+    Ask, AskBody, CoverageReport, DeviceId, Located, Presence, Refusable, RefusedReason, Tell,
 };
 use protocol::topic::Topic;
 
@@ -172,6 +172,8 @@ impl Reconciler {
     ) -> Result<(), LedgerError> {
         match tell {
             Tell::Located(located) => self.see_located(device, located).await,
+            // The question stays out, and is asked again.
+            Tell::Refused { what: Refusable::Request(_), reason: RefusedReason::Busy } => Ok(()),
             Tell::Refused { what: Refusable::Request(request), reason } => {
                 tracing::warn!(%device, ?reason, "the device refused to say where");
                 let answered = self.asks.refused(device, request);
