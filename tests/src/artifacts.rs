@@ -76,7 +76,7 @@ pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
         .with_context(|| {
-            format!("`{name}` is missing: the rig needs `apt-get install mosquitto ffmpeg`")
+            format!("`{name}` is missing: the rig needs `apt-get install ffmpeg mosquitto strace`")
         })
 }
 
@@ -94,6 +94,6 @@ mod tests {
     #[test]
     fn a_missing_tool_names_what_to_install() {
         let error = tool("no-such-tool-as-this").unwrap_err().to_string();
-        assert!(error.contains("apt-get install mosquitto ffmpeg"), "{error}");
+        assert!(error.contains("apt-get install ffmpeg mosquitto strace"), "{error}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Cameras that record ([`camera`]) from one committed clip ([`clip`]), cards as they come out of the
 //! field ([`cards`]), footage whose every frame is known ([`media`]), a link that is slow, far away or
-//! gone ([`link`]), and the real binaries and broker as child processes ([`process`], [`mosquitto`],
-//! [`artifacts`]).
+//! gone ([`link`]), the real binaries and broker as child processes ([`process`], [`mosquitto`],
+//! [`artifacts`]), and all of that put together ([`installation`]).
 //!
 //! Nothing here waits for a state by sleeping, and nothing outlives the value that started it.
 
@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod camera;
 pub mod cards;
 pub mod clip;
+pub mod installation;
 pub mod link;
 pub mod media;
 pub mod mosquitto;
