@@ -45,7 +45,16 @@ fn build() -> anyhow::Result<()> {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What a cargo above us says of the tests' own package is not what a build started by hand sees, and
+    // build scripts that look at it would run again each time, with all that depends on them.
+    let of_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let inherited = env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_str().is_some_and(of_package)) {
+        cargo.env_remove(name);
+    }
+    let output = cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         // With the features they ship with, which are not those that a build of the tests unifies.
         .args(["build", "--locked", "--quiet", "--profile", profile])
