@@ -79,6 +79,8 @@ pub enum Form {
 pub struct Frame {
     /// Presentation time since the first frame listed.
     pub shown_at: MediaTime,
+    /// Of the packet, or of the raw picture.
+    pub size_bytes: u64,
     /// MD5 by ffmpeg.
     pub hash: String,
 }
@@ -124,7 +126,8 @@ fn listed_frames(listing: &str) -> Option<Vec<Frame>> {
         let ticks: i128 = fields.get(2)?.parse().ok()?;
         let nanos = (ticks - *first.get_or_insert(ticks)) * tick_nanos / ticks_per_numerator;
         let shown_at = MediaTime(i64::try_from(nanos).ok()?);
-        Some(Frame { shown_at, hash: (*fields.get(5)?).to_owned() })
+        let size_bytes = fields.get(4)?.parse().ok()?;
+        Some(Frame { shown_at, size_bytes, hash: (*fields.get(5)?).to_owned() })
     };
     listing.lines().filter(|line| !line.starts_with('#')).map(frame).collect()
 }
@@ -246,10 +249,10 @@ impl Reference {
     }
 }
 
-/// Fragmented: one fragment per GOP. Plain: `moov` at the end.
+/// Fragmented: one fragment per GOP, and a `moov` that knows when each track begins. Plain: `moov` at the end.
 const fn movflags(container: Container) -> &'static str {
     match container {
-        Container::FragmentedMp4 => "+frag_keyframe+empty_moov+default_base_moof",
+        Container::FragmentedMp4 => "+frag_keyframe+delay_moov+default_base_moof",
         Container::Mp4 => "0",
     }
 }
