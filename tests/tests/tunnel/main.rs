@@ -1,0 +1,7 @@
+//! The main job, end to end: the network is away for 45 s, and the archive is made whole from the card.
+//!
+//! `gapless` and `gapless-agent` are the real binaries, the broker is mosquitto, ffmpeg has recorded and
+//! ffmpeg is the judge. Only the link is emulated.
+
+mod recordings;
+mod scene;

@@ -1,0 +1,151 @@
+//! A recording of which the archive lacks 45 s, the card nothing, and what is to be true in the end.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use sdcard_indexer::container::Container;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+use tests::artifacts::tool;
+use tests::installation::{DEVICE, Files, Installation, Setup, json_of};
+use tests::link::{Direction, Shape};
+use tests::media::{Form, Frame, Holed, Recorder, Reference, Spec, frames};
+use tests::naming::Naming;
+
+/// For everything that is waited for; nothing that works comes near it.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+const SEGMENT_SECONDS: u32 = 10;
+/// In media time: begins and ends inside a segment, inside a group of pictures.
+const HOLE: std::ops::Range<Duration> =
+    Duration::from_millis(42_400)..Duration::from_millis(87_700);
+/// How long ago the recording ended.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// An installation with that recording.
+pub struct Scene {
+    pub installation: Installation,
+    pub holed: Holed,
+    /// All of the recording.
+    pub window: TimeRange,
+    reference: Reference,
+    originals: [Files; 2],
+}
+
+impl Scene {
+    /// Nothing runs yet, and the link is up.
+    pub async fn set_up(spec: Spec, container: Container, link: Shape) -> Scene {
+        let reference = Reference::encode(spec).unwrap();
+        let start = recorded_from(spec.seconds);
+        let duration = Duration::from_secs(spec.seconds.into());
+        let setup = Setup { naming: Naming::MediaMtx, link, expected_from: start };
+        let installation = Installation::set_up(&setup).await.unwrap();
+        let recorder = |directory: PathBuf| Recorder {
+            directory,
+            naming: setup.naming,
+            container,
+            segment_seconds: SEGMENT_SECONDS,
+            start,
+        };
+        reference.write_segments(&recorder(installation.card())).unwrap();
+        let holed = reference.write_with_hole(&recorder(installation.archive()), HOLE).unwrap();
+        let window = TimeRange::starting_at(start, duration);
+        let originals = [installation.card(), installation.archive()];
+        let originals = originals.map(|directory| Files::below(&directory).unwrap());
+        Scene { installation, holed, window, reference, originals }
+    }
+
+    /// Bytes of the frames and the sound that the archive lacks.
+    pub fn lost_bytes(&self) -> u64 {
+        let in_reference = media_bytes([self.reference.path.as_path()]);
+        in_reference - media_bytes(self.holed.segments.iter().map(|segment| &*segment.path))
+    }
+
+    /// What has come over the link from the device, from the first connection on.
+    pub fn link_bytes(&self) -> u64 {
+        self.installation.link.passed_bytes(Direction::ToServer)
+    }
+
+    /// Waits until the timeline is whole, and then holds everything that was promised against it.
+    /// Answers the merged pieces.
+    pub async fn assert_made_whole(&self) -> Vec<PathBuf> {
+        let timeline = self.installation.complete(self.window, DEADLINE).await.unwrap();
+        assert_eq!(timeline.completeness.archived_s, self.window.duration().as_secs_f64());
+        assert_eq!(BTreeSet::from_iter(timeline.words()), BTreeSet::from(["archived"]));
+        let pieces = self.assert_originals_untouched();
+        pieces.iter().for_each(|piece| assert_clean(piece));
+        self.assert_verified(pieces.len()).await;
+        self.assert_plays_as_recorded().await;
+        pieces
+    }
+
+    /// Answers what is beside them: the merged pieces, and no other file.
+    fn assert_originals_untouched(&self) -> Vec<PathBuf> {
+        let now = |directory: PathBuf| Files::below(&directory).unwrap();
+        let [card, archive] = &self.originals;
+        let on_card = now(self.installation.card()).added_since(card).unwrap();
+        assert_eq!(on_card, [] as [PathBuf; 0]);
+        let pieces = now(self.installation.archive()).added_since(archive).unwrap();
+        let hidden = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with('.');
+        assert!(!pieces.iter().any(hidden), "{pieces:?}");
+        pieces
+    }
+
+    /// What `gapless verify` read is all there is.
+    async fn assert_verified(&self, pieces: usize) {
+        let verified = self.installation.gapless(["verify", "--json"]).await.unwrap();
+        let report: serde_json::Value = json_of(&verified).unwrap();
+        assert_eq!(report["pieces"], pieces, "{report}");
+        assert_eq!(report["problems"], serde_json::json!([]), "{report}");
+    }
+
+    /// Frame by frame, none missing, none twice, each at its time.
+    async fn assert_plays_as_recorded(&self) {
+        let exported = self.installation.root("exported.mp4");
+        let output = exported.display().to_string();
+        let (from, to) = (self.window.start().to_string(), self.window.end().to_string());
+        let arguments = ["export", DEVICE, "--from", &from, "--to", &to, "--output", &output];
+        let done = self.installation.gapless(arguments).await.unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        for form in [Form::VideoPackets, Form::AudioPackets, Form::DecodedVideo] {
+            let recorded = frames(&self.reference.path, form).unwrap();
+            assert_same(&frames(&exported, form).unwrap(), &recorded, form);
+        }
+        std::fs::remove_file(exported).unwrap();
+    }
+}
+
+/// Whole microseconds, as names have them, and no whole second.
+fn recorded_from(seconds: u32) -> Timestamp {
+    let now = Timestamp::from_jiff(jiff::Timestamp::now());
+    let start = now.saturating_sub(SETTLED + Duration::from_secs(seconds.into()));
+    Timestamp::from_nanos(start.as_nanos() / 1_000_000_000 * 1_000_000_000 + 123_457_000)
+}
+
+fn media_bytes<'a>(files: impl IntoIterator<Item = &'a Path>) -> u64 {
+    let of_form = |file, form| -> u64 {
+        frames(file, form).unwrap().iter().map(|frame| frame.size_bytes).sum()
+    };
+    let of_file = |file| of_form(file, Form::VideoPackets) + of_form(file, Form::AudioPackets);
+    files.into_iter().map(of_file).sum()
+}
+
+/// Names the first difference: whole lists would be thousands of lines.
+fn assert_same(played: &[Frame], recorded: &[Frame], form: Form) {
+    let differs = played.iter().zip(recorded).position(|(played, recorded)| played != recorded);
+    if let Some(at) = differs {
+        panic!("{form:?} {at}: {:?} was played, {:?} recorded", played[at], recorded[at]);
+    }
+    assert_eq!(played.len(), recorded.len(), "{form:?}");
+}
+
+fn assert_clean(piece: &Path) {
+    let ffprobe = tool("ffprobe").unwrap();
+    let output = Command::new(ffprobe)
+        .args(["-v", "error", "-show_streams", "-count_frames"])
+        .arg(piece)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaint.is_empty(), "{}: {complaint}", piece.display());
+}
