@@ -3,18 +3,20 @@
 //! Unknown keys are refused, so that a misspelt one is not silently a default. Relative paths are
 //! relative to the folder of the file.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use protocol::message::{DeviceId, ServerId};
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::layout::{Layout, LayoutConfig, LayoutError, Preset};
 use sdcard_indexer::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::broker::BrokerConfig;
 use crate::fleet::StreamKey;
-use crate::link::{BrokerUrl, BrokerUrlError};
+use crate::link::BrokerUrl;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,10 +24,15 @@ use crate::link::{BrokerUrl, BrokerUrlError};
 pub struct Config {
     pub server: ServerConfig,
     pub broker: BrokerSection,
+    #[serde(deserialize_with = "archive")]
     pub archive: ArchiveConfig,
     pub pull: PullConfig,
     /// Devices whose gaps are looked for before they are first heard.
-    #[serde(rename = "device", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "device",
+        deserialize_with = "devices",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub devices: Vec<DeviceConfig>,
 }
 
@@ -39,6 +46,7 @@ pub struct ServerConfig {
     /// Take in devices that are not listed here when they first speak.
     pub adopt_devices: bool,
     /// No more devices than this are taken in.
+    #[serde(deserialize_with = "at_least_one")]
     pub max_devices: usize,
 }
 
@@ -67,6 +75,7 @@ pub struct BrokerSection {
 pub struct ArchiveConfig {
     pub root: PathBuf,
     /// Where a stream's recordings lie below `root`; `{device}` and `{stream}` stand for its ids.
+    #[serde(deserialize_with = "stream_folder")]
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Preset>,
@@ -101,8 +110,10 @@ impl Default for ArchiveConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct PullConfig {
     /// Parts under way at once, over all devices.
+    #[serde(deserialize_with = "at_least_one")]
     pub max_active_parts: usize,
     /// Parts under way at once from one device.
+    #[serde(deserialize_with = "at_least_one")]
     pub max_active_parts_per_device: usize,
     /// Pulling stops before less than this is left on the spool's disk.
     pub min_free_mib: u64,
@@ -132,24 +143,9 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// `source` names line and key, and what is allowed.
     #[error("{path}: {source}")]
     Parse { path: PathBuf, source: toml::de::Error },
-    #[error("{path}: [archive]: {source}")]
-    Layout { path: PathBuf, source: LayoutError },
-    #[error("{path}: [archive] path = \"{template}\": {problem}")]
-    ArchivePath { path: PathBuf, template: String, problem: &'static str },
-    #[error("{path}: [broker] url: {source}")]
-    Broker { path: PathBuf, source: BrokerUrlError },
-    #[error("{path}: [{section}] {key} = {found}: {allowed}")]
-    Value {
-        path: PathBuf,
-        section: &'static str,
-        key: &'static str,
-        found: u64,
-        allowed: &'static str,
-    },
-    #[error("{path}: [[device]] id = \"{device}\" stands there twice")]
-    TwiceTheSame { path: PathBuf, device: DeviceId },
 }
 
 impl Config {
@@ -163,7 +159,7 @@ impl Config {
         match path {
             Some(path) => Self::read(path),
             None if default.exists() => Self::read(default),
-            None => Config::default().checked(default),
+            None => Ok(Config::default().located(default)),
         }
     }
 
@@ -177,53 +173,22 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let config: Config = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
-        config.checked(path)
+        Ok(config.located(path))
     }
 
-    fn checked(mut self, path: &Path) -> Result<Config, ConfigError> {
+    /// Makes paths whole, so that what is printed means the same wherever it is saved.
+    fn located(mut self, path: &Path) -> Config {
+        // Fails only where the working directory is gone; then relative paths lead nowhere either.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = path.parent().unwrap_or(Path::new(""));
         self.server.state_dir = base.join(&self.server.state_dir);
         self.archive.root = base.join(&self.archive.root);
-        self.layout().map_err(|source| ConfigError::Layout { path: path.to_owned(), source })?;
-        self.archive.check_path().map_err(|problem| ConfigError::ArchivePath {
-            path: path.to_owned(),
-            template: self.archive.path.clone(),
-            problem,
-        })?;
-        let least_one = [
-            ("server", "max_devices", self.server.max_devices),
-            ("pull", "max_active_parts", self.pull.max_active_parts),
-            ("pull", "max_active_parts_per_device", self.pull.max_active_parts_per_device),
-        ];
-        for (section, key, found) in least_one {
-            if found == 0 {
-                let allowed = "at least 1 is needed";
-                return Err(ConfigError::Value {
-                    path: path.to_owned(),
-                    section,
-                    key,
-                    found: 0,
-                    allowed,
-                });
-            }
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        match self.devices.iter().find(|device| !seen.insert(&device.id)) {
-            Some(twice) => {
-                Err(ConfigError::TwiceTheSame { path: path.to_owned(), device: twice.id.clone() })
-            }
-            None => Ok(self),
-        }
+        self
     }
 
     /// How the archive's files are named.
     pub fn layout(&self) -> Result<Layout, LayoutError> {
-        let ArchiveConfig { layout, template, time_zone, .. } = self.archive.clone();
-        let layout = match (layout, &template) {
-            (None, None) => Some(Preset::Onvif),
-            (layout, _) => layout,
-        };
-        LayoutConfig { layout, template, time_zone }.try_into()
+        self.archive.layout()
     }
 
     /// Where parts wait until they are whole.
@@ -254,16 +219,13 @@ impl ArchiveConfig {
         PathBuf::from(path.replace("{stream}", key.stream.as_str()))
     }
 
-    fn check_path(&self) -> Result<(), &'static str> {
-        let path = Path::new(&self.path);
-        let plain = |part| matches!(part, std::path::Component::Normal(_));
-        if !path.components().all(plain) {
-            return Err("it must be relative, without `.` and `..`");
-        }
-        if !self.path.contains("{device}") || !self.path.contains("{stream}") {
-            return Err("it must hold {device} and {stream}, or streams would share a folder");
-        }
-        Ok(())
+    fn layout(&self) -> Result<Layout, LayoutError> {
+        let ArchiveConfig { layout, template, time_zone, .. } = self.clone();
+        let layout = match (layout, &template) {
+            (None, None) => Some(Preset::Onvif),
+            (layout, _) => layout,
+        };
+        LayoutConfig { layout, template, time_zone }.try_into()
     }
 
     pub fn settle(&self) -> Duration {
@@ -282,6 +244,48 @@ impl ArchiveConfig {
 impl PullConfig {
     pub fn min_free_bytes(&self) -> u64 {
         self.min_free_mib.saturating_mul(1 << 20)
+    }
+}
+
+/// The keys that name files belong together, so they are checked together.
+fn archive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ArchiveConfig, D::Error> {
+    let archive = ArchiveConfig::deserialize(deserializer)?;
+    archive.layout().map_err(D::Error::custom)?;
+    Ok(archive)
+}
+
+/// A folder of its own for each stream, below the root.
+fn stream_folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    let plain = |part| matches!(part, Component::Normal(_));
+    if !Path::new(&path).components().all(plain) {
+        return Err(D::Error::custom(format!(
+            "path `{path}` must be relative, without `.` and `..`"
+        )));
+    }
+    if !path.contains("{device}") || !path.contains("{stream}") {
+        return Err(D::Error::custom(format!(
+            "path `{path}` must hold {{device}} and {{stream}}, or streams would share a folder"
+        )));
+    }
+    Ok(path)
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("0 is not allowed: give 1 or more")),
+        number => Ok(number),
+    }
+}
+
+fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DeviceConfig>, D::Error> {
+    let devices = Vec::<DeviceConfig>::deserialize(deserializer)?;
+    let mut seen = BTreeSet::new();
+    match devices.iter().find(|device| !seen.insert(&device.id)) {
+        Some(twice) => {
+            Err(D::Error::custom(format!("[[device]] `{}` stands there twice", twice.id)))
+        }
+        None => Ok(devices),
     }
 }
 
@@ -361,6 +365,25 @@ mod tests {
         assert!(refused("[broker]\nurl = \"http://x\"").contains("mqtt://"));
         let twice = "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []\n";
         assert!(refused(twice).contains("twice"));
+    }
+
+    #[test]
+    fn every_refusal_names_the_line() {
+        for (text, line) in [
+            ("\n[pull]\nmax_active_parts = 0", "line 3"),
+            ("\n[server]\nmax_devices = 0", "line 3"),
+            ("\n[archive]\npath = \"{device}\"", "line 3"),
+            ("\n[archive]\ntemplate = \"%Q\"", "line 2"),
+            ("\n[archive]\nlayout = \"onvif\"\ntime_zone = \"Mars/Base\"", "line 2"),
+            ("\n[broker]\nurl = \"http://x\"", "line 3"),
+            (
+                "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []",
+                "line 1",
+            ),
+        ] {
+            let error = refused(text);
+            assert!(error.contains("/etc/gapless.toml") && error.contains(line), "{error}");
+        }
     }
 
     #[test]
