@@ -9,7 +9,7 @@ use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::Window;
-use super::show::length_of;
+use super::show::{self, length_of};
 use crate::config::Config;
 use crate::durable;
 use crate::fleet::StreamKey;
@@ -21,8 +21,6 @@ use crate::timeline::Recorder;
 pub(super) enum ExportRefused {
     #[error("device `{device}` has the streams {streams}: name one with --stream")]
     SeveralStreams { device: DeviceId, streams: String },
-    #[error("device `{device}` has no such stream")]
-    NoStream { device: DeviceId },
     #[error("{path} exists already: name another file")]
     Exists { path: PathBuf },
 }
@@ -62,12 +60,8 @@ async fn one_stream(
     device: &DeviceId,
     window: &Window,
 ) -> anyhow::Result<StreamKey> {
-    let streams = ledger.streams().await?.into_iter().map(|(key, _)| key).filter(|key| {
-        key.device == *device && window.stream.as_ref().is_none_or(|stream| key.stream == *stream)
-    });
-    let mut streams: Vec<StreamKey> = streams.collect();
+    let mut streams = show::streams(ledger, Some(device), window.stream.as_ref()).await?;
     match streams.len() {
-        0 => Err(ExportRefused::NoStream { device: device.clone() }.into()),
         1 => Ok(streams.remove(0)),
         _ => {
             let streams: Vec<&str> = streams.iter().map(|key| key.stream.as_str()).collect();

@@ -26,9 +26,9 @@ use crate::server::{self, Server};
 const MISUSED: u8 = 2;
 
 #[derive(Parser, Debug)]
-#[command(name = "gapless", version, about, long_about = LONG_ABOUT)]
+#[command(name = "gapless", version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES)]
 pub struct CommandLine {
-    /// Configuration file [default: gapless.toml here, else every default]
+    /// Configuration [default: gapless.toml, where there is one]
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -46,6 +46,9 @@ cameras' own cards exactly what is missing, proves it, and merges it.
   gapless verify                    re-read what was merged, compare digests
   gapless export front-door --from … --to … -o clip.mp4";
 
+const EXIT_CODES: &str = "\
+Exit code: 0 done, 1 failed or something is wrong, 2 wrong usage or configuration";
+
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
@@ -54,6 +57,7 @@ enum Command {
     Devices(Output),
     /// Show the state of every instant of a device's recording
     Timeline {
+        /// Its id, as `gapless devices` lists it
         device: DeviceId,
         #[command(flatten)]
         window: Window,
@@ -69,7 +73,7 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Re-read every merged piece, compare digests, and check the timeline against the files
+    /// Re-read all merged pieces, compare digests, check the timeline
     Verify {
         /// Only this device
         device: Option<DeviceId>,
@@ -78,6 +82,7 @@ enum Command {
     },
     /// Write a range of a device's merged recording as one MP4 file
     Export {
+        /// Its id, as `gapless devices` lists it
         device: DeviceId,
         #[command(flatten)]
         window: Window,

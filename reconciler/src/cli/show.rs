@@ -1,11 +1,22 @@
 //! Text and JSON of devices, timelines and gaps. Text fits 80 columns and needs no colour.
+//!
+//! | JSON | a list of |
+//! |---|---|
+//! | `devices` | `device`, `online`, `agent_version`, `last_heard`, `completeness` |
+//! | `timeline`, `gaps` | one for each stream: `device`, `stream`, `as_of`, `completeness`, `stretches` |
+//! | `stretches` | `from`, `to`, `seconds`, `state`; by state also `by` and `proof`, `cause`, or `reason` |
+//!
+//! `completeness` is `complete`, `percent`, and in seconds `expected_s`, `archived_s`, `lost_s`, `open_s`.
+//! Instants are RFC 3339 in UTC.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SpanRound, Unit, Zoned};
 use protocol::message::DeviceId;
+use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::{Value, json};
 
@@ -18,10 +29,11 @@ use crate::timeline::{Completeness, Stretch};
 const STATE_COLUMNS: usize = 80 - 42;
 
 #[derive(Debug, thiserror::Error)]
-#[error("device `{device}` is not known; known are: {known}")]
-struct UnknownDevice {
-    device: DeviceId,
-    known: String,
+enum Unknown {
+    #[error("device `{device}` is not known; known are: {known}")]
+    Device { device: DeviceId, known: String },
+    #[error("stream `{stream}` is not known; known are: {known}")]
+    Stream { stream: StreamId, known: String },
 }
 
 pub async fn devices(
@@ -119,7 +131,7 @@ async fn show(
 ) -> anyhow::Result<bool> {
     let range = window.range()?;
     let mut documents = Vec::new();
-    for key in streams(ledger, device, window).await? {
+    for key in streams(ledger, device, window.stream.as_ref()).await? {
         let Some(record) = ledger.timeline(&key).await? else { continue };
         let clipped = clip(&record, range);
         let sums = Completeness::of(&clipped);
@@ -139,25 +151,34 @@ async fn show(
     if as_json { print_json(&json!(documents), out) } else { Ok(true) }
 }
 
-async fn streams(
+/// The streams asked for; a name that nobody has is an error, not an empty answer.
+pub(super) async fn streams(
     ledger: &dyn Ledger,
     device: Option<&DeviceId>,
-    window: &Window,
+    stream: Option<&StreamId>,
 ) -> anyhow::Result<Vec<StreamKey>> {
-    let all: Vec<StreamKey> = ledger.streams().await?.into_iter().map(|(key, _)| key).collect();
-    if let Some(device) = device
-        && !all.iter().any(|key| key.device == *device)
-    {
-        let mut known: Vec<&str> = all.iter().map(|key| key.device.as_str()).collect();
-        known.dedup();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(UnknownDevice { device: device.clone(), known }.into());
+    let mut keys: Vec<StreamKey> =
+        ledger.streams().await?.into_iter().map(|(key, _)| key).collect();
+    if let Some(device) = device {
+        let known = listed(keys.iter().map(|key| key.device.as_str()));
+        keys.retain(|key| key.device == *device);
+        if keys.is_empty() {
+            return Err(Unknown::Device { device: device.clone(), known }.into());
+        }
     }
-    let wanted = |key: &StreamKey| {
-        device.is_none_or(|device| key.device == *device)
-            && window.stream.as_ref().is_none_or(|stream| key.stream == *stream)
-    };
-    Ok(all.into_iter().filter(wanted).collect())
+    if let Some(stream) = stream {
+        let known = listed(keys.iter().map(|key| key.stream.as_str()));
+        keys.retain(|key| key.stream == *stream);
+        if keys.is_empty() {
+            return Err(Unknown::Stream { stream: stream.clone(), known }.into());
+        }
+    }
+    Ok(keys)
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: BTreeSet<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { Vec::from_iter(names).join(", ") }
 }
 
 fn clip(record: &TimelineRecord, window: TimeRange) -> Vec<Stretch> {

@@ -1,7 +1,8 @@
 //! `gapless verify`: is what the ledger says of the archive still true?
 //!
 //! Every merged piece is read again and its digest compared; every stretch that the timeline calls
-//! archived must be held by files that parse. Nothing is changed.
+//! archived must be held by files that parse. Nothing is changed. As JSON: `pieces`, `piece_bytes`, and
+//! `problems`, each with `stream`, `problem`, and `file` where it is about one.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -45,9 +46,7 @@ pub async fn verify(
     out: &mut dyn Write,
 ) -> anyhow::Result<bool> {
     let mut report = Report::default();
-    let streams = ledger.streams().await?.into_iter().map(|(key, _)| key);
-    let streams: Vec<StreamKey> =
-        streams.filter(|key| device.is_none_or(|device| key.device == *device)).collect();
+    let streams = show::streams(ledger, device, None).await?;
     let mut pieces = Vec::new();
     for key in &streams {
         let archived = ledger.parts(key).await?.into_iter();
