@@ -241,7 +241,7 @@ impl Reconciler {
         let is_fixed = self.is_fixed(&key);
         let Some(stream) = self.streams.get_mut(&key) else { return Ok(()) };
         let oldest = archived.held.hull().map(|hull| hull.start());
-        stream.archived = archived;
+        stream.archived = Some(archived);
         // What was recorded before the stream was first heard of is the beginning of its timeline.
         if let Some(oldest) = oldest.filter(|oldest| *oldest < stream.expected_from && !is_fixed) {
             stream.expected_from = oldest;
@@ -266,8 +266,9 @@ impl Reconciler {
         let judged_until = now.saturating_sub(self.config.archive.settle());
         let is_fixed = self.is_fixed(key);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        if let Some(holding) = self.fleet.fresh_holding(key) {
-            let facts = stream.facts(Some(holding), judged_until, rules.join_tolerance);
+        if let Some(holding) = self.fleet.fresh_holding(key)
+            && let Some(facts) = stream.facts(Some(holding), judged_until, rules.join_tolerance)
+        {
             let mut concluded = false;
             for step in stream.plan(&facts, holding, rules, now) {
                 match step {
@@ -290,8 +291,10 @@ impl Reconciler {
             }
         }
         let holding = self.fleet.holding(key);
-        let timeline = stream.facts(holding, judged_until, rules.join_tolerance).timeline();
-        self.show(key, timeline, now).await
+        match stream.facts(holding, judged_until, rules.join_tolerance) {
+            Some(facts) => self.show(key, facts.timeline(), now).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the ledger and the watchers, where there is something new to tell.

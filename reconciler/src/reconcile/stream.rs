@@ -35,7 +35,8 @@ pub struct Stream {
     pub key: StreamKey,
     /// From when on the recording should be whole.
     pub expected_from: Timestamp,
-    pub archived: Archived,
+    /// `None` until the archive was read: till then all of it would look like one hole.
+    pub archived: Option<Archived>,
     pub parts: BTreeMap<PartId, PartRecord>,
     /// Parts that are being pulled or merged right now.
     pub running: BTreeSet<PartId>,
@@ -56,7 +57,7 @@ impl Stream {
         Stream {
             key,
             expected_from,
-            archived: Archived::default(),
+            archived: None,
             parts: BTreeMap::new(),
             running: BTreeSet::new(),
             verdicts: Vec::new(),
@@ -64,15 +65,15 @@ impl Stream {
         }
     }
 
-    /// `judged_until`: absence is not judged after this instant.
+    /// `judged_until`: absence is not judged after this instant. `None` until the archive was read.
     pub fn facts(
         &self,
         holding: Option<&Holding>,
         judged_until: Timestamp,
         join_tolerance: Duration,
-    ) -> Facts {
+    ) -> Option<Facts> {
+        let archived = self.archived.as_ref()?;
         let expected = TimeRange::new(self.expected_from, judged_until).map(Coverage::from);
-        let removed = &self.archived.removed;
         let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
         let edge = pieces.filter_map(|record| Some((record.piece.as_ref()?.range, record.proof)));
         let active = |running: bool| {
@@ -80,16 +81,16 @@ impl Stream {
             let chosen = records.filter(|record| self.running.contains(&record.id) == running);
             chosen.map(|record| record.part.range).collect::<Coverage>()
         };
-        Facts {
-            expected: expected.unwrap_or_default().difference(removed),
-            live: self.archived.held.clone(),
+        Some(Facts {
+            expected: expected.unwrap_or_default().difference(&archived.removed),
+            live: archived.held.clone(),
             edge: edge.collect(),
             transferring: active(true),
             queued: active(false),
             verdicts: self.verdicts.clone(),
             held: holding.map(|holding| holding.held.clone()).unwrap_or_default(),
             join_tolerance,
-        }
+        })
     }
 
     /// What to do about the gaps, by a fresh word of the device.
@@ -216,7 +217,8 @@ mod tests {
 
     fn stream() -> Stream {
         let mut stream = Stream::new(key(), at(0));
-        stream.archived.held = [seconds(0, 100), seconds(145, 300)].into_iter().collect();
+        let held = [seconds(0, 100), seconds(145, 300)].into_iter().collect();
+        stream.archived = Some(Archived { held, removed: Coverage::new() });
         stream
     }
 
@@ -235,7 +237,7 @@ mod tests {
     }
 
     fn plan_of(stream: &Stream) -> Vec<Step> {
-        let facts = stream.facts(Some(&card()), at(300), TOLERANCE);
+        let facts = stream.facts(Some(&card()), at(300), TOLERANCE).unwrap();
         stream.plan(&facts, &card(), RULES, at(300))
     }
 
@@ -264,7 +266,7 @@ mod tests {
     fn a_device_that_cannot_say_where_is_asked_three_times_with_pauses() {
         let mut stream = stream();
         for time in [300, 311, 322] {
-            let facts = stream.facts(Some(&card()), at(300), TOLERANCE);
+            let facts = stream.facts(Some(&card()), at(300), TOLERANCE).unwrap();
             let asked = stream.plan(&facts, &card(), RULES, at(time));
             assert_eq!(asked, [Step::Locate(seconds(100, 145))]);
             stream.was_not_found(seconds(100, 145), at(time));
@@ -279,11 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_judged_before_the_archive_was_read() {
+        let stream = Stream { archived: None, ..stream() };
+        assert!(stream.facts(Some(&card()), at(300), TOLERANCE).is_none());
+    }
+
+    #[test]
     fn what_was_deleted_in_the_archive_is_not_expected_any_more() {
         let mut stream = stream();
-        stream.archived.held.remove(seconds(0, 50));
-        stream.archived.removed = seconds(0, 50).into();
-        let facts = stream.facts(None, at(300), TOLERANCE);
+        let held = [seconds(50, 100), seconds(145, 300)].into_iter().collect();
+        stream.archived = Some(Archived { held, removed: seconds(0, 50).into() });
+        let facts = stream.facts(None, at(300), TOLERANCE).unwrap();
         assert_eq!(facts.gaps(), seconds(100, 145).into());
     }
 
