@@ -222,6 +222,18 @@ fn server_config(setup: &Setup, broker: SocketAddr) -> String {
     )
 }
 
+/// Gives keys of a configuration other values, or adds them, before its program is started.
+pub fn amend(config: &Path, keys: &str) -> anyhow::Result<()> {
+    let mut all: toml::Table = fs::read_to_string(config)?.parse()?;
+    for (name, keys) in keys.parse::<toml::Table>()? {
+        match (all.get_mut(&name), keys) {
+            (Some(toml::Value::Table(section)), toml::Value::Table(keys)) => section.extend(keys),
+            (_, keys) => drop(all.insert(name, keys)),
+        }
+    }
+    Ok(fs::write(config, all.to_string())?)
+}
+
 /// What a command says with `--json`; it must have succeeded.
 pub fn json_of<T: DeserializeOwned>(output: &Output) -> anyhow::Result<T> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
