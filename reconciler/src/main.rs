@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reconciler::cli::{self, CommandLine};
+use reconciler::explain::explain;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -16,7 +17,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::registry().with(to_stderr.with_filter(levels)).init();
     let outcome = cli::run(command_line).await;
     if let Err(error) = &outcome {
-        eprintln!("gapless: {error:#}");
+        eprintln!("gapless: {}", explain(error.as_ref()).trim_end());
     }
     cli::exit_code(&outcome)
 }

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::explain::explain;
 use crate::ledger::PartId;
 use crate::spool::{Spool, SpoolError, SpooledPart};
 
@@ -76,7 +77,7 @@ pub fn start(
                 Ok(Some(result)) => result,
                 Err(error) => {
                     open.remove(&part);
-                    SpoolResult::Failed { part, error: error_chain(&error) }
+                    SpoolResult::Failed { part, error: explain(&error) }
                 }
             };
             if results.blocking_send(result).is_err() {
@@ -129,9 +130,4 @@ fn part_of(job: &SpoolJob) -> PartId {
         | SpoolJob::Finish { part }
         | SpoolJob::Close { part } => *part,
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

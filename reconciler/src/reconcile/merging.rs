@@ -11,6 +11,7 @@ use sdcard_indexer::layout::Layout;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::Config;
+use crate::explain::explain;
 use crate::fleet::StreamKey;
 use crate::ledger::{PartId, PartRecord};
 use crate::merge::{self, PieceRequest, Publication, Recovery, WrittenPiece};
@@ -142,7 +143,7 @@ impl Merger {
             let Ok(_turn) = turn.acquire_owned().await else { return };
             let merged = match tokio::task::spawn_blocking(step).await {
                 Ok(Ok(merged)) => merged,
-                Ok(Err(error)) => Merged::Failed { key, part, reason: format!("{error:#}") },
+                Ok(Err(error)) => Merged::Failed { key, part, reason: explain(error.as_ref()) },
                 Err(error) => Merged::Failed { key, part, reason: error.to_string() },
             };
             // Nobody is there any more only when the server ends; the ledger knows where to go on.
