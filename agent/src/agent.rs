@@ -5,36 +5,16 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::card::CardError;
 use crate::clock;
 use crate::config::Config;
+pub use crate::session::{AgentError, Status};
 use crate::session::{Broken, Device, random};
-
-/// What ends an agent. A lost link does not: another one is made.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    #[error("cannot read the boot id")]
-    BootId(#[source] io::Error),
-    #[error(transparent)]
-    Card(#[from] CardError),
-}
-
-/// What a supervisor may show of an agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    /// The index takes over what its log says.
-    Starting,
-    /// No broker; it is tried again and again.
-    Disconnected,
-    Connected,
-}
 
 /// Runs an agent until `shutdown` is done; then says goodbye and returns within 2 s.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {

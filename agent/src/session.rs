@@ -22,7 +22,6 @@ use sdcard_indexer::time::TimeRange;
 use tokio::sync::watch;
 
 use crate::advertise::Advertise;
-use crate::agent::{AgentError, Status};
 use crate::card::{Asker, Card, CardError, Command, MAX_LOCATES, PartCursor, Reply};
 use crate::clock;
 use crate::config::{BrokerUrl, Config};
@@ -50,6 +49,25 @@ impl From<CardError> for Broken {
     fn from(error: CardError) -> Self {
         Broken::Agent(error.into())
     }
+}
+
+/// What ends an agent. A lost link does not: another one is made.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("cannot read the boot id")]
+    BootId(#[source] std::io::Error),
+    #[error(transparent)]
+    Card(#[from] CardError),
+}
+
+/// What a supervisor may show of an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The index takes over what its log says.
+    Starting,
+    /// No broker; it is tried again and again.
+    Disconnected,
+    Connected,
 }
 
 /// What outlives a connection.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::index::{Index, IndexConfig, SWEEP_INTERVAL, StreamSource};
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::scan::ScanLimits;
@@ -18,7 +19,6 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::fleet::StreamKey;
-use crate::reconcile::Archived;
 
 /// How often the kernel is asked for what has happened.
 const POLL: Duration = Duration::from_millis(200);
@@ -29,6 +29,14 @@ const SWEEP_UNWATCHED: Duration = Duration::from_secs(30);
 /// Streams that may be announced before the thread takes them up.
 const ANNOUNCED: usize = 4_096;
 const CHANGES: usize = 64;
+
+/// What the archive's files say of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Archived {
+    pub held: Coverage,
+    /// Was in the archive and was deleted there: its owner's decision, which is not undone.
+    pub removed: Coverage,
+}
 
 /// What the archive now holds of a stream.
 #[derive(Debug)]

@@ -15,7 +15,6 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{Holding, StreamKey};
-use crate::pull::driver::Traffic;
 use crate::timeline::{Proof, Stretch};
 
 /// A part on its way from a card into the archive, by the number the ledger gave it.
@@ -98,6 +97,14 @@ pub struct PartRecord {
     /// Of these, the ones that had arrived before.
     pub resent_bytes: u64,
     pub created: Timestamp,
+}
+
+/// Media bytes that came for a part in one attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    pub received_bytes: u64,
+    /// Of these, the ones that were of no use: sent more than once.
+    pub discarded_bytes: u64,
 }
 
 impl PartRecord {

@@ -23,7 +23,7 @@ use super::engine::{Action, Engine, Event, Failure, Outcome, PartJob};
 use super::spooler::{SpoolJob, SpoolResult};
 use super::window::Window;
 use crate::fleet::{Session, StreamKey};
-use crate::ledger::{PartId, PartRecord};
+use crate::ledger::{PartId, PartRecord, Traffic};
 use crate::link::{Inbound, Outbound, Unusable};
 
 /// Chunks under way over all devices: brokers drop silently above 1,000 queued.
@@ -78,14 +78,6 @@ pub enum PullEvent {
         part: PartId,
         error: String,
     },
-}
-
-/// Media bytes that came for a part in this process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Traffic {
-    pub received_bytes: u64,
-    /// Of these, the ones that were of no use: sent more than once.
-    pub discarded_bytes: u64,
 }
 
 /// What the puller is connected to.

@@ -33,7 +33,6 @@ use crate::timeline::{Completeness, Stretch};
 
 use asks::Asks;
 use merging::{Merged, Merger};
-pub use stream::Archived;
 use stream::Stream;
 
 /// How often time itself is looked at: silence, repetitions.

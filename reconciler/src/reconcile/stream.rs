@@ -9,6 +9,7 @@ use protocol::message::Part;
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
+use crate::archive::Archived;
 use crate::fleet::{Holding, StreamKey};
 use crate::ledger::{PartId, PartRecord, PartState};
 use crate::plan::{self, Rules, Step};
@@ -21,14 +22,6 @@ const MOST_ABANDONED_PER_GAP: usize = 5;
 const MOST_NOT_FOUND: u32 = 3;
 /// A device whose coverage is ahead of its card corrects it within seconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
-
-/// What the archive's files say of a stream.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Archived {
-    pub held: Coverage,
-    /// Was in the archive and was deleted there: its owner's decision, which is not undone.
-    pub removed: Coverage,
-}
 
 #[derive(Debug)]
 pub struct Stream {
