@@ -3,5 +3,6 @@
 //! `gapless` and `gapless-agent` are the real binaries, the broker is mosquitto, ffmpeg has recorded and
 //! ffmpeg is the judge. Only the link is emulated.
 
+mod cuts;
 mod recordings;
 mod scene;

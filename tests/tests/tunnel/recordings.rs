@@ -11,6 +11,7 @@ use tests::media::{Spec, VideoCodec};
 use crate::scene::{DEADLINE, Scene};
 
 const SECONDS: u32 = 120;
+const SEGMENT_SECONDS: u32 = 10;
 const H264: Spec = Spec { codec: VideoCodec::H264, b_frames: 0, audio: true, seconds: SECONDS };
 const H264_WITH_B_FRAMES: Spec = Spec { b_frames: 2, ..H264 };
 const H265: Spec = Spec { codec: VideoCodec::H265, ..H264_WITH_B_FRAMES };
@@ -52,7 +53,7 @@ async fn h265_in_plain_mp4_is_made_whole() {
 }
 
 async fn the_tunnels_45_seconds_are_made_whole(spec: Spec, container: Container) {
-    let scene = Scene::set_up(spec, container, Shape::CLEAR).await;
+    let scene = Scene::set_up(spec, container, SEGMENT_SECONDS, Shape::CLEAR).await;
     let Scene { installation, .. } = &scene;
     let link = &installation.link;
     link.cut(Cut::Reset);
@@ -65,7 +66,7 @@ async fn the_tunnels_45_seconds_are_made_whole(spec: Spec, container: Container)
     link.restore();
     let pieces = scene.assert_made_whole().await;
 
-    let (link_bytes, lost_bytes) = (scene.link_bytes(), scene.lost_bytes());
+    let (link_bytes, lost_bytes) = (scene.link_bytes(), scene.lost_bytes);
     let ratio = link_bytes as f64 / lost_bytes as f64;
     println!(
         "{:?}, {} B-frames, {container:?}: {link_bytes} bytes on the link for {lost_bytes} of media: {ratio:.3}",

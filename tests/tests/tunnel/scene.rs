@@ -15,7 +15,6 @@ use tests::naming::Naming;
 
 /// For everything that is waited for; nothing that works comes near it.
 pub const DEADLINE: Duration = Duration::from_secs(120);
-const SEGMENT_SECONDS: u32 = 10;
 /// In media time: begins and ends inside a segment, inside a group of pictures.
 const HOLE: std::ops::Range<Duration> =
     Duration::from_millis(42_400)..Duration::from_millis(87_700);
@@ -28,13 +27,20 @@ pub struct Scene {
     pub holed: Holed,
     /// All of the recording.
     pub window: TimeRange,
+    /// Bytes of the frames and the sound that the archive lacks.
+    pub lost_bytes: u64,
     reference: Reference,
     originals: [Files; 2],
 }
 
 impl Scene {
     /// Nothing runs yet, and the link is up.
-    pub async fn set_up(spec: Spec, container: Container, link: Shape) -> Scene {
+    pub async fn set_up(
+        spec: Spec,
+        container: Container,
+        segment_seconds: u32,
+        link: Shape,
+    ) -> Scene {
         let reference = Reference::encode(spec).unwrap();
         let start = recorded_from(spec.seconds);
         let duration = Duration::from_secs(spec.seconds.into());
@@ -44,21 +50,17 @@ impl Scene {
             directory,
             naming: setup.naming,
             container,
-            segment_seconds: SEGMENT_SECONDS,
+            segment_seconds,
             start,
         };
         reference.write_segments(&recorder(installation.card())).unwrap();
         let holed = reference.write_with_hole(&recorder(installation.archive()), HOLE).unwrap();
+        let kept = holed.segments.iter().map(|segment| segment.path.as_path());
+        let lost_bytes = media_bytes([reference.path.as_path()]) - media_bytes(kept);
         let window = TimeRange::starting_at(start, duration);
         let originals = [installation.card(), installation.archive()];
         let originals = originals.map(|directory| Files::below(&directory).unwrap());
-        Scene { installation, holed, window, reference, originals }
-    }
-
-    /// Bytes of the frames and the sound that the archive lacks.
-    pub fn lost_bytes(&self) -> u64 {
-        let in_reference = media_bytes([self.reference.path.as_path()]);
-        in_reference - media_bytes(self.holed.segments.iter().map(|segment| &*segment.path))
+        Scene { installation, holed, window, lost_bytes, reference, originals }
     }
 
     /// What has come over the link from the device, from the first connection on.
@@ -79,6 +81,15 @@ impl Scene {
         pieces
     }
 
+    /// A merged piece, once there is one under its final name.
+    pub fn any_piece(&self) -> Option<PathBuf> {
+        let is_original =
+            |path: &PathBuf| self.holed.segments.iter().any(|segment| segment.path == *path);
+        let archive = std::fs::read_dir(self.installation.archive()).unwrap();
+        let mut paths = archive.map(|entry| entry.unwrap().path());
+        paths.find(|path| !is_original(path) && !is_hidden(path))
+    }
+
     /// Answers what is beside them: the merged pieces, and no other file.
     fn assert_originals_untouched(&self) -> Vec<PathBuf> {
         let now = |directory: PathBuf| Files::below(&directory).unwrap();
@@ -86,8 +97,7 @@ impl Scene {
         let on_card = now(self.installation.card()).added_since(card).unwrap();
         assert_eq!(on_card, [] as [PathBuf; 0]);
         let pieces = now(self.installation.archive()).added_since(archive).unwrap();
-        let hidden = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with('.');
-        assert!(!pieces.iter().any(hidden), "{pieces:?}");
+        assert!(!pieces.iter().any(|path| is_hidden(path)), "{pieces:?}");
         pieces
     }
 
@@ -120,6 +130,10 @@ fn recorded_from(seconds: u32) -> Timestamp {
     let now = Timestamp::from_jiff(jiff::Timestamp::now());
     let start = now.saturating_sub(SETTLED + Duration::from_secs(seconds.into()));
     Timestamp::from_nanos(start.as_nanos() / 1_000_000_000 * 1_000_000_000 + 123_457_000)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn media_bytes<'a>(files: impl IntoIterator<Item = &'a Path>) -> u64 {
