@@ -47,7 +47,7 @@ cameras' own cards exactly what is missing, proves it, and merges it.
   gapless export front-door --from … --to … -o clip.mp4";
 
 const EXIT_CODES: &str = "\
-Exit code: 0 done, 1 failed or something is wrong, 2 wrong usage or configuration";
+Exit code: 0 done, 1 failed or something wrong, 2 usage or configuration";
 
 #[derive(Subcommand, Debug)]
 enum Command {

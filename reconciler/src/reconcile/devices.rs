@@ -139,6 +139,14 @@ impl Reconciler {
         self.ledger.put_device(&record).await
     }
 
+    /// Nobody knows who is there until they speak to a server that runs.
+    pub(super) async fn record_all_offline(&self) -> Result<(), LedgerError> {
+        for record in self.ledger.devices().await?.into_iter().filter(|record| record.online) {
+            self.ledger.put_device(&DeviceRecord { online: false, ..record }).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn ask(&mut self, question: Question) {
         let (device, body) = match question {
             Question::Coverage { device } => (device, AskBody::Coverage),

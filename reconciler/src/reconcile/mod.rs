@@ -149,6 +149,7 @@ impl Reconciler {
         for (key, expected_from) in reconciler.ledger.streams().await? {
             reconciler.take_up(key, expected_from).await?;
         }
+        reconciler.record_all_offline().await?;
         reconciler.sweep_spool();
         let configured: Vec<_> = reconciler.config.streams().collect();
         for (key, expected_from) in configured {
@@ -168,7 +169,7 @@ impl Reconciler {
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
-                () = &mut shutdown => return self.write_timelines().await,
+                () = &mut shutdown => return self.leave().await,
                 Some(inbound) = self.ports.control.recv() => self.hear(inbound).await?,
                 Some(change) = self.ports.archive_changes.recv() => self.see_archive(change).await?,
                 Some(event) = self.ports.pull_events.recv() => self.see_pull(event).await?,
@@ -320,7 +321,9 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn write_timelines(&mut self) -> Result<(), LedgerError> {
+    /// Writes down what is shown while no server runs.
+    async fn leave(&mut self) -> Result<(), LedgerError> {
+        self.record_all_offline().await?;
         self.shown.clear();
         self.evaluate_all().await
     }
