@@ -17,7 +17,7 @@ usage: gapless-agent run --config FILE [-v]
        gapless-agent --print-config --config FILE
 
   run             connect to the broker and serve until SIGTERM or SIGINT
-  --config FILE   the configuration in TOML; agent.example.toml explains every key
+  --config FILE   the configuration; agent.example.toml explains every key
   --check-config  say whether the configuration can be used, and exit
   --print-config  print the configuration with every default filled in, and exit
   -v, --verbose   log more; the log goes to standard error, never to the card
