@@ -141,8 +141,7 @@ async fn a_broker_that_is_killed_again_and_again() {
 /// The piece has its name and the ledger does not know it yet: a moment that strace makes last.
 #[tokio::test]
 async fn a_server_that_is_killed_between_rename_and_ledger() {
-    let scene =
-        Scene::set_up(SPEC, Container::FragmentedMp4, SEGMENT_SECONDS, Shape::CLEAR).await;
+    let scene = Scene::set_up(SPEC, Container::FragmentedMp4, SEGMENT_SECONDS, Shape::CLEAR).await;
     let installation = &scene.installation;
     let _agent = installation.start_agent().unwrap();
     // -D: strace is not the parent, so that the process we kill is the server itself.

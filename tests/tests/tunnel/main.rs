@@ -3,6 +3,12 @@
 //! `gapless` and `gapless-agent` are the real binaries, the broker is mosquitto, ffmpeg has recorded and
 //! ffmpeg is the judge. Only the link is emulated.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only `#[test]` functions for tests"
+)]
+
 mod cuts;
 mod recordings;
 mod scene;
