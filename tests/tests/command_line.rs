@@ -344,7 +344,7 @@ async fn everything_can_be_asked_while_no_server_runs() {
     assert!(verified["piece_bytes"].as_u64().unwrap() > 100_000, "{verified}");
 
     for (command, words) in [
-        (&["devices"][..], &[DEVICE, "offline", "%"][..]),
+        (&["devices"][..], &[DEVICE, "unknown", "%"][..]),
         (&["timeline", DEVICE], &["2024-05-14", "2024-05-15", "digest equal", "missing"]),
         (&["gaps"], &["never_recorded", "not complete"]),
         (&["verify"], &["0 problems"]),

@@ -28,7 +28,7 @@ const MISUSED: u8 = 2;
 #[derive(Parser, Debug)]
 #[command(name = "gapless", version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES)]
 pub struct CommandLine {
-    /// Configuration [default: gapless.toml, where there is one]
+    /// Configuration [default: gapless.toml, if it exists]
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
