@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -169,6 +170,12 @@ impl Link {
         let _ = self.up().wait_for(|up| !up).await;
     }
 
+    /// Bytes that senders have put on the line in `direction`, over all connections. Those that a cut takes
+    /// before they arrive are counted here, and not in [`Link::passed_bytes`].
+    pub fn sent_bytes(&self, direction: Direction) -> u64 {
+        self.shared.way(direction).sent_bytes.load(Ordering::Relaxed)
+    }
+
     /// Bytes that arrived at the far end of `direction`, over all connections.
     pub fn passed_bytes(&self, direction: Direction) -> u64 {
         *self.shared.way(direction).passed_bytes.borrow()
@@ -212,6 +219,7 @@ impl Line {
 struct Way {
     lane: Lane,
     line: Mutex<Line>,
+    sent_bytes: AtomicU64,
     passed_bytes: watch::Sender<u64>,
     order: Mutex<Option<Order>>,
 }
@@ -226,7 +234,13 @@ struct Order {
 impl Way {
     fn new(lane: Lane) -> Way {
         let line = Mutex::new(Line { lane, free_at: None });
-        Way { lane, line, passed_bytes: watch::Sender::new(0), order: Mutex::new(None) }
+        Way {
+            lane,
+            line,
+            sent_bytes: AtomicU64::new(0),
+            passed_bytes: watch::Sender::new(0),
+            order: Mutex::new(None),
+        }
     }
 
     /// How many of `bytes` may pass before the ordered cut, and that cut where they use it up.
@@ -430,6 +444,7 @@ async fn take(
         let mut room = room.map_err(io::Error::other)?;
         let bytes = from.read(&mut buffer).await?;
         drop(room.split(chunk_bytes - bytes));
+        way.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let arrives = lock(&way.line).arrival(Instant::now(), bytes);
         // The end of the stream is an empty parcel: a FIN takes as long as the bytes before it.
         let parcel = Parcel { arrives, bytes: buffer[..bytes].to_vec(), _room: room };
@@ -582,6 +597,7 @@ mod tests {
         let silent = far.try_read(&mut [0]).unwrap_err();
         assert_eq!(silent.kind(), io::ErrorKind::WouldBlock, "neither bytes nor the end arrive");
         assert_eq!(link.passed_bytes(Direction::ToServer), 6);
+        assert_eq!(link.sent_bytes(Direction::ToServer), 9);
     }
 
     #[tokio::test]

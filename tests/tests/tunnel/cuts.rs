@@ -7,7 +7,7 @@ use sdcard_indexer::container::Container;
 use serde_json::Value;
 use tests::artifacts::tool;
 use tests::installation::json_of;
-use tests::link::{Cut, Direction, Lane, Shape};
+use tests::link::{Cut, Direction, Lane, Link, Shape};
 use tests::media::{Spec, VideoCodec};
 use tests::process::{Process, until};
 use tokio::sync::OnceCell;
@@ -21,7 +21,7 @@ const LINK: Shape = Shape::symmetric(Lane::new(20, 5_000_000));
 /// What may be sent again for each cut.
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Of the lost media, in percent: when these have come over the link, something ends.
-const MOMENTS: [u64; 3] = [20, 45, 70];
+const MOMENTS: [u64; 3] = [30, 60, 85];
 /// Longer than the server waits for data before it opens a transfer anew.
 const LONG_STALL: Duration = Duration::from_secs(7);
 
@@ -40,28 +40,26 @@ impl Pull {
         Pull { scene, agent, server }
     }
 
+    fn link(&self) -> &Link {
+        &self.scene.installation.link
+    }
+
     /// Returns once so much of the media has come over the link.
     async fn reaches(&self, percent: u64) {
-        let bytes = self.scene.lost_bytes * percent / 100;
-        self.scene.installation.link.passed(Direction::ToServer, bytes).await;
+        self.link().passed(Direction::ToServer, self.scene.lost_bytes * percent / 100).await;
     }
 
-    /// Returns once the link was cut, exactly there.
+    /// Cuts the link once exactly so much has come over it, and returns then.
     async fn is_cut_at(&self, percent: u64, cut: Cut) {
-        let bytes = self.scene.lost_bytes * percent / 100;
-        let remaining_bytes = bytes.saturating_sub(self.scene.link_bytes());
-        assert_ne!(remaining_bytes, 0, "the pull is past {percent} % already");
-        self.scene.installation.link.cut_after(Direction::ToServer, remaining_bytes, cut);
-        self.scene.installation.link.is_cut().await;
-    }
-
-    fn restore(&self) {
-        self.scene.installation.link.restore();
+        let passed_bytes = self.link().passed_bytes(Direction::ToServer);
+        let bytes = (self.scene.lost_bytes * percent / 100).checked_sub(passed_bytes);
+        self.link().cut_after(Direction::ToServer, bytes.expect("the pull is not there yet"), cut);
+        self.link().is_cut().await;
     }
 
     async fn ends_as_if_nothing_had_happened(&self, what: &str, times: usize) {
         self.scene.assert_made_whole().await;
-        let resent_bytes = self.scene.link_bytes().saturating_sub(undisturbed_bytes().await);
+        let resent_bytes = self.scene.sent_bytes().saturating_sub(undisturbed_bytes().await);
         println!("{times} times {what}: {resent_bytes} bytes were sent again");
         assert!(resent_bytes <= times as u64 * WINDOW_BYTES, "{resent_bytes}");
     }
@@ -73,7 +71,7 @@ async fn undisturbed_bytes() -> u64 {
     let pull = async || {
         let pull = Pull::begin().await;
         pull.scene.assert_made_whole().await;
-        pull.scene.link_bytes()
+        pull.scene.sent_bytes()
     };
     *BYTES.get_or_init(pull).await
 }
@@ -83,7 +81,7 @@ async fn a_link_that_is_reset_again_and_again() {
     let pull = Pull::begin().await;
     for moment in MOMENTS {
         pull.is_cut_at(moment, Cut::Reset).await;
-        pull.restore();
+        pull.link().restore();
     }
     pull.ends_as_if_nothing_had_happened("reset", MOMENTS.len()).await;
 }
@@ -93,7 +91,7 @@ async fn a_link_that_is_reset_again_and_again() {
 async fn a_connection_that_falls_silent_for_ever() {
     let pull = Pull::begin().await;
     pull.is_cut_at(MOMENTS[1], Cut::Blackhole).await;
-    pull.restore();
+    pull.link().restore();
     pull.ends_as_if_nothing_had_happened("silent for ever", 1).await;
 }
 
@@ -103,7 +101,7 @@ async fn a_link_that_stalls_for_a_moment_and_for_long() {
     for (moment, stall) in MOMENTS.into_iter().zip([Duration::ZERO, LONG_STALL, Duration::ZERO]) {
         pull.is_cut_at(moment, Cut::Stall).await;
         tokio::time::sleep(stall).await;
-        pull.restore();
+        pull.link().restore();
     }
     pull.ends_as_if_nothing_had_happened("stalled", MOMENTS.len()).await;
 }

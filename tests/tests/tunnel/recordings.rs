@@ -61,12 +61,12 @@ async fn the_tunnels_45_seconds_are_made_whole(spec: Spec, container: Container)
     let mut server = installation.start_server().unwrap();
 
     assert_hole_is_seen(&scene).await;
-    assert_eq!(scene.link_bytes(), 0);
+    assert_eq!(scene.sent_bytes(), 0);
 
     link.restore();
     let pieces = scene.assert_made_whole().await;
 
-    let (link_bytes, lost_bytes) = (scene.link_bytes(), scene.lost_bytes);
+    let (link_bytes, lost_bytes) = (scene.sent_bytes(), scene.lost_bytes);
     let ratio = link_bytes as f64 / lost_bytes as f64;
     println!(
         "{:?}, {} B-frames, {container:?}: {link_bytes} bytes on the link for {lost_bytes} of media: {ratio:.3}",

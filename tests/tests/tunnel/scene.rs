@@ -63,9 +63,9 @@ impl Scene {
         Scene { installation, holed, window, lost_bytes, reference, originals }
     }
 
-    /// What has come over the link from the device, from the first connection on.
-    pub fn link_bytes(&self) -> u64 {
-        self.installation.link.passed_bytes(Direction::ToServer)
+    /// What the device has put on the link from the first connection on, arrived or not.
+    pub fn sent_bytes(&self) -> u64 {
+        self.installation.link.sent_bytes(Direction::ToServer)
     }
 
     /// Waits until the timeline is whole, and then holds everything that was promised against it.
