@@ -18,8 +18,9 @@ const SPEC: Spec = Spec { codec: VideoCodec::H264, b_frames: 2, audio: true, sec
 /// The hole is 38 s of one segment, which take seconds to pull, and 8 s of the next one.
 const SEGMENT_SECONDS: u32 = 40;
 const LINK: Shape = Shape::symmetric(Lane::new(20, 5_000_000));
-/// What may be sent again for each cut.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// What may be sent again for each cut. A window may reach 1 MiB, but not half of that where it would be a
+/// second of the link's rate: it shrinks from 300 ms of queueing on. To begin anew costs more than this.
+const WINDOW_BYTES: u64 = 512 << 10;
 /// Of the lost media, in percent: when these have come over the link, something ends.
 const MOMENTS: [u64; 3] = [30, 60, 85];
 /// Longer than the server waits for data before it opens a transfer anew.
