@@ -139,7 +139,7 @@ impl Reconciler {
         self.ledger.put_device(&record).await
     }
 
-    /// Nobody knows who is there until they speak to a server that runs.
+    /// Who left while no server ran has not been heard to leave.
     pub(super) async fn record_all_offline(&self) -> Result<(), LedgerError> {
         for record in self.ledger.devices().await?.into_iter().filter(|record| record.online) {
             self.ledger.put_device(&DeviceRecord { online: false, ..record }).await?;

@@ -169,7 +169,7 @@ impl Reconciler {
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
-                () = &mut shutdown => return self.leave().await,
+                () = &mut shutdown => return self.write_timelines().await,
                 Some(inbound) = self.ports.control.recv() => self.hear(inbound).await?,
                 Some(change) = self.ports.archive_changes.recv() => self.see_archive(change).await?,
                 Some(event) = self.ports.pull_events.recv() => self.see_pull(event).await?,
@@ -321,9 +321,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Writes down what is shown while no server runs.
-    async fn leave(&mut self) -> Result<(), LedgerError> {
-        self.record_all_offline().await?;
+    async fn write_timelines(&mut self) -> Result<(), LedgerError> {
         self.shown.clear();
         self.evaluate_all().await
     }
