@@ -4,6 +4,7 @@
 //! part are hashed as they are read, so that they are read once. Everybody else sends a [`Command`] and
 //! gets one [`Reply`]; both channels hold all that may be outstanding, so nobody ever waits for room.
 
+use std::error::Error;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -333,6 +334,8 @@ impl CardThread {
         if first || card_changed || sweep.added + sweep.gone > 0 {
             let Sweep { added, gone, unread, .. } = sweep;
             tracing::info!(card, added, gone, unread, "card surveyed");
+        } else {
+            tracing::debug!("card surveyed, nothing has changed");
         }
         self.note(sweep);
     }
@@ -345,7 +348,8 @@ impl CardThread {
         self.unread = sweep.unread;
         for problem in &sweep.problems {
             let (stream, path) = (&problem.stream, problem.path.display());
-            tracing::warn!(%stream, %path, problem = %problem.kind, "a file cannot be used in full");
+            let problem = &problem.kind as &dyn Error;
+            tracing::warn!(%stream, %path, problem, "a file cannot be used in full");
         }
         if sweep.problems_untold > 0 {
             tracing::warn!(count = sweep.problems_untold, "further files cannot be used in full");
