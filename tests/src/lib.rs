@@ -3,7 +3,8 @@
 //! Cameras that record ([`camera`]) from one committed clip ([`clip`]), cards as they come out of the
 //! field ([`cards`]), footage whose every frame is known ([`media`]), a link that is slow, far away or
 //! gone ([`link`]), the real binaries and broker as child processes ([`process`], [`mosquitto`],
-//! [`artifacts`]), and all of that put together ([`installation`]).
+//! [`artifacts`]), all of that put together ([`installation`]), and somebody on the broker who means no good
+//! ([`stranger`]).
 //!
 //! Nothing here waits for a state by sleeping, and nothing outlives the value that started it.
 
@@ -17,3 +18,4 @@ pub mod media;
 pub mod mosquitto;
 pub mod naming;
 pub mod process;
+pub mod stranger;
