@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -24,7 +24,7 @@ use crate::artifacts::Binary;
 use crate::link::{Link, Shape};
 use crate::mosquitto::Mosquitto;
 use crate::naming::Naming;
-use crate::process::{Process, until};
+use crate::process::{Process, free_port, until};
 
 /// The one camera of an installation, and its one stream.
 pub const DEVICE: &str = "camera";
@@ -69,6 +69,21 @@ impl Installation {
         let direct = installation.mosquitto.address();
         fs::write(installation.server_config(), server_config(setup, direct))?;
         Ok(installation)
+    }
+
+    /// Ends mosquitto, and has the server be its own broker, where the link leads from now on. Answers where
+    /// that will be found.
+    pub async fn embed_broker(&mut self, link: Shape) -> anyhow::Result<SocketAddr> {
+        self.mosquitto.kill().await?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let mut config: toml::Table = fs::read_to_string(self.server_config())?.parse()?;
+        config.remove("broker");
+        fs::write(self.server_config(), config.to_string())?;
+        amend(&self.server_config(), &format!("[broker.embedded]\nlisten = \"{address}\""))?;
+        self.link = Link::open(address, link).await?;
+        let via = self.link.address();
+        amend(&self.agent_config(), &format!("[broker]\nurl = \"mqtt://{via}\""))?;
+        Ok(address)
     }
 
     /// Where the camera records.

@@ -5,13 +5,37 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use protocol::envelope;
+use protocol::message::{
+    BootId, BootMillis, ClockSample, ConnectionId, DeviceLimits, Online, Presence,
+};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS};
+use sdcard_indexer::time::Timestamp;
 use tokio::time::timeout;
+
+use crate::installation::STREAM;
 
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Far above what Gapless allows itself.
 const MAX_PACKET_BYTES: usize = 16 << 20;
+
+/// What a device of a moment ago would say on this connection, well-formed.
+pub fn online(connection: u64) -> Vec<u8> {
+    let online = Online {
+        connection: ConnectionId(connection),
+        boot: BootId([7; 16]),
+        agent_version: "0.0.0".to_owned(),
+        limits: DeviceLimits {
+            max_chunk_bytes: 4_096,
+            max_open_transfers: 1,
+            max_bytes_per_second: 0,
+        },
+        clock: ClockSample { realtime: Timestamp::UNIX_EPOCH, boottime: BootMillis(1) },
+        streams: vec![STREAM.parse().expect("the stream of the rig has a name")],
+    };
+    envelope::encode(&Presence::Online(online)).expect("it is a few bytes")
+}
 
 /// A connection to a broker. Dropped, it is gone without a word.
 pub struct Stranger {

@@ -11,18 +11,15 @@ use std::time::Duration;
 
 use protocol::envelope;
 use protocol::frame;
-use protocol::message::{
-    Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, DeviceLimits, Online, Presence,
-    TransferId,
-};
+use protocol::message::{Ask, AskBody, BootMillis, ConnectionId, Presence, TransferId};
 use protocol::{MAX_MESSAGE_BYTES, MAX_PACKET_BYTES};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::Value;
 use tests::camera::{Camera, Recording};
-use tests::installation::{DEVICE, Installation, STREAM, Setup, amend, json_of};
+use tests::installation::{DEVICE, Installation, Setup, amend, json_of};
 use tests::link::Shape;
 use tests::naming::Naming;
-use tests::stranger::Stranger;
+use tests::stranger::{Stranger, online};
 
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -72,22 +69,6 @@ fn chunk() -> Vec<u8> {
     let mut chunk = vec![7; frame::HEADER_BYTES + 100];
     frame::seal(&mut chunk, TransferId(4_711), 0, 0).unwrap();
     chunk
-}
-
-fn online(connection: u64) -> Vec<u8> {
-    let online = Online {
-        connection: ConnectionId(connection),
-        boot: BootId([7; 16]),
-        agent_version: "0.0.0".to_owned(),
-        limits: DeviceLimits {
-            max_chunk_bytes: 4_096,
-            max_open_transfers: 1,
-            max_bytes_per_second: 0,
-        },
-        clock: ClockSample { realtime: at(0), boottime: BootMillis(1) },
-        streams: vec![STREAM.parse().unwrap()],
-    };
-    envelope::encode(&Presence::Online(online)).unwrap()
 }
 
 #[tokio::test]
