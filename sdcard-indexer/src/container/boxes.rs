@@ -46,7 +46,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
 }
 
 /// The stretch of the file that was read last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     start: u64,
     bytes: Vec<u8>,

@@ -55,12 +55,13 @@ struct Run {
 }
 
 impl FragmentCursor {
-    /// `at` is where the first `moof` stands.
+    /// `at` is where the first `moof` stands; `window` may have it already.
     pub(super) fn new(
         track: usize,
         layouts: &[TrackLayout],
         recording_start: u64,
         at: u64,
+        window: Window,
     ) -> FragmentCursor {
         let own = layouts.get(track).map(|layout| &layout.track);
         FragmentCursor {
@@ -70,7 +71,7 @@ impl FragmentCursor {
             recording_start,
             defaults: layouts.iter().map(|l| (l.track.track_id, l.defaults)).collect(),
             at,
-            window: Window::default(),
+            window,
             moof: Vec::new(),
             runs: Vec::new(),
             done_runs: 0,

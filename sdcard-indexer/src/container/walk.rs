@@ -69,14 +69,15 @@ impl Recording {
         self.layouts.get(index).map(|layout| &layout.track)
     }
 
-    /// Walks one of its tracks from the first sample on.
-    fn cursor(&self, track: usize) -> Option<Cursor> {
+    /// Walks one of its tracks from the first sample on. What `window` has of the file is not read again:
+    /// after the head of a file, that is ordinarily its first fragment.
+    fn cursor(&self, track: usize, window: &Window) -> Option<Cursor> {
         let layout = self.layouts.get(track)?;
         Some(Cursor {
             table: TableCursor::new(track, layout, self.start, self.media.clone()),
-            fragments: self
-                .fragments
-                .map(|at| FragmentCursor::new(track, &self.layouts, self.start, at)),
+            fragments: self.fragments.map(|at| {
+                FragmentCursor::new(track, &self.layouts, self.start, at, window.clone())
+            }),
         })
     }
 }
@@ -112,7 +113,8 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
             .filter(|header| FIRST_BOXES.contains(&&header.kind))
             .ok_or(ContainerError::NotRecognised)?;
         let recording = find_recording(&mut source, &mut window, 0, MediaTime(0))?;
-        let primary = recording.cursor(recording.primary).ok_or(ContainerError::NoSamples)?;
+        let primary =
+            recording.cursor(recording.primary, &window).ok_or(ContainerError::NoSamples)?;
         let file_end = recording.end;
         Ok(Walk {
             source,
@@ -158,7 +160,7 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
 
     /// A cursor over any track of the recording at hand, from its first sample on.
     pub(crate) fn cursor(&self, track: usize) -> Option<Cursor> {
-        self.recording.cursor(track)
+        self.recording.cursor(track, &self.window)
     }
 
     pub(crate) fn next_of(
@@ -194,7 +196,9 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
         let Some(next) = end.next else { return Ok(false) };
         match find_recording(&mut self.source, &mut self.window, next, self.end) {
             Ok(recording) => {
-                let Some(primary) = recording.cursor(recording.primary) else { return Ok(false) };
+                let Some(primary) = recording.cursor(recording.primary, &self.window) else {
+                    return Ok(false);
+                };
                 self.file_end = recording.end;
                 (self.recording, self.primary) = (recording, primary);
                 self.recordings = self.recordings.saturating_add(1);
@@ -224,7 +228,7 @@ fn find_recording<R: Read + Seek>(
             Some(moov) => {
                 let movie = Movie::read(source, window, moov)?;
                 let mut recording = Recording::new(movie, scan, at);
-                if recording.find_zero(source, zero)? {
+                if recording.find_zero(source, window, zero)? {
                     return Ok(recording);
                 }
                 (recording.end.next, ContainerError::NoSamples)
@@ -304,6 +308,7 @@ impl Recording {
     fn find_zero<R: Read + Seek>(
         &mut self,
         source: &mut Source<'_, R>,
+        window: &Window,
         zero: MediaTime,
     ) -> Result<bool, ContainerError> {
         let mut candidates: Vec<usize> = (0..self.layouts.len()).collect();
@@ -311,7 +316,7 @@ impl Recording {
             self.track(index).is_none_or(|track| track.kind != TrackKind::Video)
         });
         for index in candidates {
-            let Some(mut cursor) = self.cursor(index) else { continue };
+            let Some(mut cursor) = self.cursor(index, window) else { continue };
             if let Some(first) = cursor.next(source)? {
                 self.primary = index;
                 self.set_zero(first.presentation_ticks(), zero);
