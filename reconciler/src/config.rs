@@ -339,7 +339,7 @@ mod tests {
         let example = Config::parse(include_str!("../gapless.example.toml"), path).unwrap();
         let spelt_out = ArchiveConfig { layout: Some(Preset::Onvif), ..ArchiveConfig::default() };
         let devices = example.devices.clone();
-        let defaults = Config { archive: spelt_out, devices, ..Config::default() };
+        let defaults = Config { archive: spelt_out, devices, ..Config::default() }.located(path);
         assert_eq!(toml::to_string(&example).unwrap(), toml::to_string(&defaults).unwrap());
     }
 
