@@ -267,7 +267,8 @@ impl Reconciler {
         let is_fixed = self.is_fixed(key);
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         if let Some(holding) = self.fleet.fresh_holding(key)
-            && let Some(facts) = stream.facts(Some(holding), judged_until, rules.join_tolerance)
+            && let Some(facts) =
+                stream.facts(Some(holding), true, judged_until, rules.join_tolerance)
         {
             let mut concluded = false;
             for step in stream.plan(&facts, holding, rules, now) {
@@ -291,7 +292,8 @@ impl Reconciler {
             }
         }
         let holding = self.fleet.holding(key);
-        match stream.facts(holding, judged_until, rules.join_tolerance) {
+        let is_online = self.fleet.session(&key.device).is_some();
+        match stream.facts(holding, is_online, judged_until, rules.join_tolerance) {
             Some(facts) => self.show(key, facts.timeline(), now).await,
             None => Ok(()),
         }

@@ -58,10 +58,12 @@ impl Stream {
         }
     }
 
-    /// `judged_until`: absence is not judged after this instant. `None` until the archive was read.
+    /// `judged_until`: absence is not judged after this instant. `is_online`: bytes can come from the device
+    /// now. `None` until the archive was read.
     pub fn facts(
         &self,
         holding: Option<&Holding>,
+        is_online: bool,
         judged_until: Timestamp,
         join_tolerance: Duration,
     ) -> Option<Facts> {
@@ -69,9 +71,13 @@ impl Stream {
         let expected = TimeRange::new(self.expected_from, judged_until).map(Coverage::from);
         let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
         let edge = pieces.filter_map(|record| Some((record.piece.as_ref()?.range, record.proof)));
-        let active = |running: bool| {
+        let is_moving = |record: &PartRecord| {
+            let waits_for_device = record.state == PartState::Pulling && !is_online;
+            self.running.contains(&record.id) && !waits_for_device
+        };
+        let active = |moving: bool| {
             let records = self.parts.values().filter(|record| record.state.is_active());
-            let chosen = records.filter(|record| self.running.contains(&record.id) == running);
+            let chosen = records.filter(|record| is_moving(record) == moving);
             chosen.map(|record| record.part.range).collect::<Coverage>()
         };
         Some(Facts {
@@ -230,7 +236,7 @@ mod tests {
     }
 
     fn plan_of(stream: &Stream) -> Vec<Step> {
-        let facts = stream.facts(Some(&card()), at(300), TOLERANCE).unwrap();
+        let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
         stream.plan(&facts, &card(), RULES, at(300))
     }
 
@@ -240,6 +246,18 @@ mod tests {
         assert_eq!(plan_of(&stream), [Step::Locate(seconds(100, 145))]);
         stream.parts.insert(PartId(1), record(1, seconds(99, 120), PartState::Pulling));
         assert_eq!(plan_of(&stream), [Step::Locate(seconds(120, 145))]);
+    }
+
+    #[test]
+    fn a_part_is_transferring_only_while_its_device_is_there() {
+        let mut stream = stream();
+        stream.parts.insert(PartId(1), record(1, seconds(100, 145), PartState::Pulling));
+        stream.running.insert(PartId(1));
+        let state = |is_online| {
+            let facts = stream.facts(None, is_online, at(300), TOLERANCE).unwrap();
+            facts.timeline().get(1).map(|stretch| stretch.state.word())
+        };
+        assert_eq!((state(true), state(false)), (Some("transferring"), Some("pending")));
     }
 
     #[test]
@@ -259,7 +277,7 @@ mod tests {
     fn a_device_that_cannot_say_where_is_asked_three_times_with_pauses() {
         let mut stream = stream();
         for time in [300, 311, 322] {
-            let facts = stream.facts(Some(&card()), at(300), TOLERANCE).unwrap();
+            let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
             let asked = stream.plan(&facts, &card(), RULES, at(time));
             assert_eq!(asked, [Step::Locate(seconds(100, 145))]);
             stream.was_not_found(seconds(100, 145), at(time));
@@ -276,7 +294,7 @@ mod tests {
     #[test]
     fn nothing_is_judged_before_the_archive_was_read() {
         let stream = Stream { archived: None, ..stream() };
-        assert!(stream.facts(Some(&card()), at(300), TOLERANCE).is_none());
+        assert!(stream.facts(Some(&card()), true, at(300), TOLERANCE).is_none());
     }
 
     #[test]
@@ -284,7 +302,7 @@ mod tests {
         let mut stream = stream();
         let held = [seconds(50, 100), seconds(145, 300)].into_iter().collect();
         stream.archived = Some(Archived { held, removed: seconds(0, 50).into() });
-        let facts = stream.facts(None, at(300), TOLERANCE).unwrap();
+        let facts = stream.facts(None, false, at(300), TOLERANCE).unwrap();
         assert_eq!(facts.gaps(), seconds(100, 145).into());
     }
 
