@@ -46,6 +46,8 @@ pub struct Holding {
     pub horizon: Option<Timestamp>,
     /// What is absent before this instant will not appear later.
     pub final_until: Timestamp,
+    /// 0: `held` is guessed from names alone, while the card is still being read.
+    pub tier: u8,
     pub uncertainty_ns: u64,
 }
 
@@ -57,6 +59,7 @@ impl Default for Holding {
             once_held: Coverage::new(),
             horizon: None,
             final_until: Timestamp::MIN,
+            tier: 0,
             uncertainty_ns: 0,
         }
     }
@@ -67,12 +70,21 @@ impl Holding {
     pub fn apply(&mut self, report: &CoverageReport) {
         let outside = |kept: &Coverage| kept.difference(&report.window.into());
         let held = outside(&self.held).union(&report.held);
-        self.once_held = self.once_held.union(&self.held).difference(&held);
+        if self.is_certain() {
+            self.once_held = self.once_held.union(&self.held);
+        }
+        self.once_held = self.once_held.difference(&held);
         self.gone = outside(&self.gone).union(&report.gone).difference(&held);
         self.held = held;
         self.horizon = report.horizon;
         self.final_until = report.final_until;
+        self.tier = report.tier;
         self.uncertainty_ns = report.uncertainty_ns;
+    }
+
+    /// Files were looked into: what is held is no guess.
+    pub const fn is_certain(&self) -> bool {
+        self.tier >= 1
     }
 
     /// The card is known to have dropped footage: it records in a ring, and the horizon moves.
@@ -339,6 +351,17 @@ mod tests {
         let holding = fleet.fresh_holding(&key()).unwrap();
         assert_eq!(holding.held, [seconds(0, 90), seconds(95, 150)].into_iter().collect());
         assert_eq!(holding.once_held, seconds(90, 95).into());
+    }
+
+    #[test]
+    fn what_was_only_guessed_from_names_was_never_held() {
+        let mut holding = Holding::default();
+        let guess = CoverageReport { tier: 0, ..report(1, 0, always(), seconds(0, 100)) };
+        holding.apply(&guess);
+        holding.apply(&report(1, 1, always(), seconds(0, 60)));
+        assert!(holding.once_held.is_empty());
+        holding.apply(&report(1, 2, always(), seconds(50, 60)));
+        assert_eq!(holding.once_held, seconds(0, 50).into());
     }
 
     #[test]

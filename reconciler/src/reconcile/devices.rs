@@ -9,7 +9,7 @@ use protocol::topic::Topic;
 
 use super::asks::{Answered, Question};
 use super::{ASK_EXPIRY, Event, Reconciler, now};
-use crate::fleet::{Change, MOST_STREAMS, StreamKey};
+use crate::fleet::{Change, Holding, MOST_STREAMS, StreamKey};
 use crate::ledger::{DeviceRecord, LedgerError, PartRecord};
 use crate::link::{Inbound, Outbound};
 use crate::pull::driver::PullCommand;
@@ -226,6 +226,10 @@ impl Reconciler {
 
     fn note_not_found(&mut self, answered: Option<Answered>) {
         let Some(Answered { key, not_found, .. }) = answered else { return };
+        // A guess from names that did not come true is no failure: a better report follows.
+        if !self.fleet.holding(&key).is_some_and(Holding::is_certain) {
+            return;
+        }
         if let Some(stream) = self.streams.get_mut(&key) {
             for range in not_found.without_slivers(self.config.archive.join_tolerance()) {
                 stream.was_not_found(range, now());
