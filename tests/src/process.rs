@@ -134,6 +134,17 @@ impl Process {
         Ok(kibibytes.parse::<u64>()? * 1024)
     }
 
+    /// User and system time of all its threads so far, which the kernel gives in hundredths of a second.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid()?);
+        let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        // The name may hold anything, spaces and brackets too; both times stand at fixed places after it.
+        let (_, fields) = stat.rsplit_once(')').with_context(|| format!("{path} names nobody"))?;
+        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let hundredths = times.sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(hundredths * 10))
+    }
+
     fn last_words(&self) -> String {
         let lines = self.said.borrow();
         let last = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
@@ -265,5 +276,18 @@ mod tests {
         assert!(peak < 64 * 1024 * 1024, "{peak}");
         child.kill().await.unwrap();
         assert!(child.peak_resident_bytes().is_err());
+    }
+
+    #[tokio::test]
+    async fn processor_time_grows_with_work_and_only_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let idle = shell("exec sleep 600", directory.path());
+        let busy = shell("while :; do :; done", directory.path());
+        let worked = async || {
+            let worked = busy.processor_time().unwrap();
+            (worked >= Duration::from_millis(200)).then_some(())
+        };
+        until("the busy one has worked", DEADLINE, worked).await.unwrap();
+        assert!(idle.processor_time().unwrap() < Duration::from_millis(100));
     }
 }
