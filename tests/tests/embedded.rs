@@ -179,9 +179,11 @@ async fn nobody_speaks_for_another_device_and_each_kind_of_attempt_is_logged_onc
     let (installation, broker) = set_up(Shape::CLEAR).await;
     let mut server = installation.start_server().unwrap();
     server.line("connected to the broker", DEADLINE).await.unwrap();
-    for _ in 0..100 {
+    for attempt in 0..100 {
         Stranger::connect(broker, "somebody").await.expect_err("it is no one's id");
-        let mut intruder = Stranger::connect(broker, "gapless-agent-intruder").await.unwrap();
+        // A client that comes back while its last connection is still ending is told to wait.
+        let intruder = format!("gapless-agent-intruder-{attempt}");
+        let mut intruder = Stranger::connect(broker, &intruder).await.unwrap();
         let refused = intruder.say(&format!("gapless/1/{DEVICE}/state"), &[1, 1]).await;
         refused.expect_err("a device may speak of itself only");
     }
