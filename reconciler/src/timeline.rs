@@ -161,7 +161,11 @@ impl Facts {
         }
         canvas.paint(&self.queued.union(&self.held), &State::Pending);
         canvas.paint(&self.expected, &State::Missing);
-        canvas.finish()
+        let mut stretches = canvas.stretches;
+        stretches.sort_by_key(|stretch| stretch.range);
+        round(&mut stretches, self.join_tolerance);
+        unite(&mut stretches);
+        stretches
     }
 }
 
@@ -176,19 +180,34 @@ impl Canvas {
         self.bare = self.bare.difference(&painted);
         self.stretches.extend(painted.iter().map(|range| Stretch { range, state: state.clone() }));
     }
+}
 
-    fn finish(mut self) -> Vec<Stretch> {
-        self.stretches.sort_by_key(|stretch| stretch.range);
-        self.stretches.dedup_by(|next, previous| {
-            let continues =
-                previous.range.end() == next.range.start() && previous.state == next.state;
-            if continues {
-                previous.range = previous.range.hull(&next.range);
-            }
-            continues
-        });
-        self.stretches
+/// What is absent for no longer than `tolerance` is rounding, not loss: it goes with what follows it, or with
+/// what it follows. Where nothing at all follows, it may still grow and stays.
+fn round(stretches: &mut [Stretch], tolerance: Duration) {
+    for index in (0..stretches.len().saturating_sub(1)).rev() {
+        let Stretch { range, state } = &stretches[index];
+        if range.duration() > tolerance || !matches!(state, State::Missing | State::Pending) {
+            continue;
+        }
+        let before = index.checked_sub(1).map(|before| &stretches[before]);
+        let before = before.filter(|before| before.range.end() == range.start());
+        let after = Some(&stretches[index + 1]).filter(|after| after.range.start() == range.end());
+        if let Some(neighbour) = after.or(before) {
+            stretches[index].state = neighbour.state.clone();
+        }
     }
+}
+
+/// Neighbours in the same state become one.
+fn unite(stretches: &mut Vec<Stretch>) {
+    stretches.dedup_by(|next, previous| {
+        let continues = previous.range.end() == next.range.start() && previous.state == next.state;
+        if continues {
+            previous.range = previous.range.hull(&next.range);
+        }
+        continues
+    });
 }
 
 /// How much of a timeline is settled.
@@ -315,6 +334,24 @@ mod tests {
         );
         assert!(facts.gaps().is_empty());
         assert!(Completeness::of(&facts.timeline()).is_complete());
+    }
+
+    #[test]
+    fn a_recording_that_begins_a_little_late_is_whole() {
+        let millis = |millis: i64| Timestamp::from_nanos(millis * 1_000_000);
+        let began = |begun: i64, until: i64| {
+            let facts = Facts {
+                expected: TimeRange::new(millis(0), millis(until)).unwrap().into(),
+                live: TimeRange::new(millis(begun), millis(10_000)).unwrap().into(),
+                join_tolerance: Duration::from_millis(500),
+                ..Facts::default()
+            };
+            Completeness::of(&facts.timeline()).is_complete()
+        };
+        assert!(began(311, 10_000));
+        assert!(!began(501, 10_000));
+        // The recorder may be about to write what lacks at the end: that is no rounding yet.
+        assert!(!began(0, 10_311));
     }
 
     #[test]
