@@ -130,7 +130,7 @@ impl PartCursor {
     }
 
     fn hash_next(&mut self, reader: &SegmentReader, buffer: &mut [u8]) -> Result<(), ReadError> {
-        if reader.read_at(self.position, buffer).map_err(ReadError::Io)? < buffer.len() {
+        if reader.read_at(self.position, buffer)? < buffer.len() {
             // The version had these bytes once: the file was cut off since.
             return Err(ReadError::Changed);
         }

@@ -5,7 +5,7 @@
 //! no byte of them.
 //!
 //! In the order of the data: [`layout`] tells a time from a name, [`container`] tells what a file holds,
-//! [`scan`] walks a disk, [`index`] keeps the answers (and [`log`] keeps them over a restart),
+//! [`recordings`] is where they lie ([`scan`] walks a disk), [`index`] keeps the answers (and [`log`] keeps them over a restart),
 //! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken.
 
 pub mod container;
@@ -16,6 +16,7 @@ pub mod identity;
 pub mod index;
 pub mod layout;
 pub mod log;
+pub mod recordings;
 pub mod scan;
 pub mod segment;
 pub mod time;

@@ -46,6 +46,12 @@ pub enum UnlistedReason {
     TooMany(usize),
 }
 
+impl UnlistedReason {
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, UnlistedReason::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// One walk, depth first; in a directory, names come in the order of their bytes.
 #[derive(Debug)]
 pub struct Walk {

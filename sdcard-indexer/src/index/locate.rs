@@ -87,7 +87,7 @@ impl Stream {
         limits: &CutLimits,
         parts: &mut Vec<LocatedPart>,
     ) -> Result<Option<Timestamp>, ReadError> {
-        let mut recording = Recording::open(&self.source.root.join(&segment.path))?;
+        let mut recording = self.open(&segment.path)?;
         let (version, file_bytes) = match segment.content {
             Content::Unread => (recording.version(), recording.stamp.size_bytes),
             _ => (segment.version(), segment.usable_bytes),

@@ -19,13 +19,12 @@ mod stream;
 mod table;
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::identity::{SegmentId, SegmentVersion, StreamId};
 use crate::layout::Layout;
+use crate::recordings::{Folder, Recordings};
 use crate::scan::ScanLimits;
 use crate::segment::Segment;
 use crate::time::{TimeRange, Timestamp};
@@ -142,12 +141,30 @@ pub struct Index {
 impl Index {
     /// Takes over what the log says and looks at no recording. No stream is present until it is surveyed.
     pub fn open(config: IndexConfig) -> Result<Index, IndexError> {
+        Index::open_with(config, |_| None)
+    }
+
+    /// As [`Index::open`], with the stores of a maker in place of folders: `store` is asked once for each
+    /// source, and a source of which it says `None` is the [`Folder`] of its root. A store's root says where
+    /// it lies, in the maker's own terms; its layout, how its recordings are named.
+    pub fn open_with(
+        config: IndexConfig,
+        mut store: impl FnMut(&StreamSource) -> Option<Box<dyn Recordings>>,
+    ) -> Result<Index, IndexError> {
         let mut known = HashSet::new();
         if let Some(twice) = config.sources.iter().find(|source| !known.insert(&source.stream)) {
             return Err(IndexError::DuplicateStream(twice.stream.clone()));
         }
+        let folder = |source: &StreamSource| {
+            let (limits, require_mount) = (config.scan, config.require_mount);
+            Box::new(Folder { root: source.root.clone(), limits, require_mount })
+        };
+        let streams = config.sources.iter().map(|source| {
+            let recordings = store(source).unwrap_or_else(|| folder(source));
+            Stream::new(source.clone(), recordings)
+        });
         let mut index = Index {
-            streams: config.sources.iter().cloned().map(Stream::new).collect(),
+            streams: streams.collect(),
             store: Store::new(config.state_dir.clone()),
             told: Told::default(),
             attached: false,
@@ -220,7 +237,7 @@ impl Index {
         self.find(stream).into_iter().flat_map(move |stream| stream.table.touching(range))
     }
 
-    /// Where a segment of [`Index::segments`] lies.
+    /// Where a segment of [`Index::segments`] lies: its source's root, and its name behind it.
     pub fn path_of(&self, segment: SegmentId) -> Option<PathBuf> {
         self.streams.iter().find_map(|stream| stream.path_of(segment))
     }
@@ -236,10 +253,9 @@ impl Index {
         stream.ok_or(ReadError::Gone)?.open_segment(segment, version)
     }
 
-    /// False: the roots are to lie on a mounted card, and do not.
+    /// False: a store is not there, as where a root is to lie on a mounted card and does not.
     pub fn card_is_there(&self) -> bool {
-        !self.config.require_mount
-            || self.config.sources.iter().all(|source| is_mounted(&source.root))
+        self.streams.iter().all(|stream| stream.recordings.is_there())
     }
 
     /// Whether the index outlives this process, and if not, why.
@@ -294,25 +310,5 @@ impl Index {
         (sweep.problems, sweep.problems_untold) = self.told.take();
         sweep.durability_changed = self.store.take_change();
         sweep
-    }
-}
-
-/// A root that does not exist yet is judged by the nearest directory above it that does.
-fn is_mounted(root: &Path) -> bool {
-    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
-    let nearest = root.ancestors().find_map(|directory| device(directory).ok());
-    nearest.is_some_and(|nearest| device(Path::new("/")).is_ok_and(|root| root != nearest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_root_is_mounted_where_it_lies_on_another_file_system_than_the_root_of_all() {
-        assert!(is_mounted(Path::new("/proc")));
-        assert!(is_mounted(Path::new("/proc/no/such/directory")));
-        assert!(!is_mounted(Path::new("/")));
-        assert!(!is_mounted(Path::new("/no-such-directory/card")));
     }
 }

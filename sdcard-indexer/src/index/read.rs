@@ -1,15 +1,11 @@
-//! Opening recordings: for reading only, never through a link, and never another file than the one meant.
+//! Reading recordings: through one small window, and never another recording than the one meant.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-
-use nix::fcntl::OFlag;
 
 use crate::container::ContainerError;
 use crate::cut::CutError;
 use crate::identity::{FINGERPRINT_BYTES, SegmentVersion};
+use crate::recordings::OpenRecording;
 use crate::segment::FileStamp;
 
 /// Why bytes of a segment cannot be had.
@@ -45,8 +41,8 @@ impl From<CutError> for ReadError {
 /// It is read through one small window, which begins as the head that the fingerprint is taken from. Walkers
 /// go from header to header, far apart: one read of the card for each.
 #[derive(Debug)]
-pub(super) struct Recording {
-    file: File,
+pub(crate) struct Recording {
+    file: Box<dyn OpenRecording>,
     pub stamp: FileStamp,
     pub fingerprint: u64,
     position: u64,
@@ -58,15 +54,10 @@ pub(super) struct Recording {
 const WINDOW_BYTES: usize = FINGERPRINT_BYTES;
 
 impl Recording {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = open_for_reading(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let stamp = FileStamp::of(&metadata);
+    pub fn new(file: Box<dyn OpenRecording>) -> io::Result<Self> {
+        let stamp = file.stamp()?;
         let mut window = vec![0; FINGERPRINT_BYTES];
-        let length = read_full_at(&file, &mut window, 0)?;
+        let length = read_full_at(&*file, &mut window, 0)?;
         window.truncate(length);
         let fingerprint = SegmentVersion::of(stamp.size_bytes, &window).fingerprint;
         Ok(Recording { file, stamp, fingerprint, position: 0, window_start: 0, window })
@@ -103,7 +94,7 @@ impl Read for Recording {
             }
             self.window.resize(WINDOW_BYTES, 0);
             self.window_start = self.position;
-            let filled = read_full_at(&self.file, &mut self.window, self.position);
+            let filled = read_full_at(&*self.file, &mut self.window, self.position);
             self.window.truncate(*filled.as_ref().unwrap_or(&0));
             filled?;
         }
@@ -118,7 +109,7 @@ impl Seek for Recording {
         let position = match target {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
-            SeekFrom::End(distance) => self.file.metadata()?.len().checked_add_signed(distance),
+            SeekFrom::End(distance) => self.file.stamp()?.size_bytes.checked_add_signed(distance),
         };
         let before_start =
             || io::Error::new(io::ErrorKind::InvalidInput, "before the file's start");
@@ -127,19 +118,12 @@ impl Seek for Recording {
     }
 }
 
-/// Where a file system forbids to leave the access time alone, it is touched: that is no write of ours.
-fn open_for_reading(path: &Path) -> io::Result<File> {
-    // Non-blocking: a pipe put under a segment's name must not stop the thread that reads the card.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let open = |flags: OFlag| OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
-    match open(flags | OFlag::O_NOATIME) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(flags),
-        outcome => outcome,
-    }
-}
-
 /// Short only at the end of the file.
-fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_full_at(
+    file: &dyn OpenRecording,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + filled as u64) {
@@ -155,16 +139,16 @@ fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize
 /// The bytes of one version of a segment.
 #[derive(Debug)]
 pub struct SegmentReader {
-    file: File,
+    file: Box<dyn OpenRecording>,
     version: SegmentVersion,
 }
 
 impl SegmentReader {
     /// Fills as much of `buffer` as the version has from `offset` on; short only at its end.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ReadError> {
         let left = self.version.size_bytes.saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        read_full_at(&self.file, buffer.get_mut(..length).unwrap_or_default(), offset)
+        Ok(read_full_at(&*self.file, buffer.get_mut(..length).unwrap_or_default(), offset)?)
     }
 
     pub fn version(&self) -> SegmentVersion {
@@ -186,9 +170,9 @@ mod tests {
             steps in prop::collection::vec((0..31_000_u64, -9_000..9_000_i64, 1..9_000_usize), 1..20),
         ) {
             let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + i / 251) as u8).collect();
-            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
-            let mut recording = Recording::open(file.path()).unwrap();
+            let mut recording = Recording::new(Box::new(file)).unwrap();
             let mut memory = Cursor::new(bytes);
             for (offset, distance, length) in steps {
                 let target = if distance % 3 == 0 {
@@ -206,22 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn a_link_or_a_pipe_is_not_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        File::create(folder.path().join("file")).unwrap();
-        std::os::unix::fs::symlink("file", folder.path().join("link")).unwrap();
-        nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Recording::open(&folder.path().join("file")).is_ok());
-        assert!(Recording::open(&folder.path().join("link")).is_err());
-        assert!(Recording::open(&folder.path().join("pipe")).is_err());
-        assert!(Recording::open(folder.path()).is_err());
-    }
-
-    #[test]
     fn a_reader_ends_where_its_version_ends_though_the_file_goes_on() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 6_000]).unwrap();
-        let recording = Recording::open(file.path()).unwrap();
+        let recording = Recording::new(Box::new(file)).unwrap();
         let version = SegmentVersion { size_bytes: 5_000, ..recording.version() };
         assert!(recording.holds(version));
         let longer = SegmentVersion { size_bytes: 6_001, ..version };

@@ -185,7 +185,7 @@ impl Stream {
         match record {
             Record::Segment(record) => {
                 let path = Path::new(OsStr::from_bytes(record.path));
-                let named = self.source.layout.parse(path);
+                let named = self.time_of(path);
                 let Some(named) = named.filter(|named| named.start == record.start) else { return };
                 let duration = Duration::from_nanos(record.duration_ns);
                 self.table.restore(Segment {

@@ -1,6 +1,5 @@
 //! One stream: looks into its directories and files, and tells its table what it sees.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,9 @@ use super::table::{Extent, Reading, StreamView, Table};
 use super::{IndexConfig, StreamSource};
 use crate::container::{self, ContainerError};
 use crate::identity::{FINGERPRINT_BYTES, SegmentId, SegmentVersion};
-use crate::scan::{Found, ScanLimits, UnlistedReason, Walk};
+use crate::layout::NamedTime;
+use crate::recordings::{Listed, Recordings};
+use crate::scan::UnlistedReason;
 use crate::segment::{FileStamp, path_bytes};
 use crate::time::Timestamp;
 use crate::watch::Hint;
@@ -19,6 +20,7 @@ use crate::watch::Hint;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub source: StreamSource,
+    pub recordings: Box<dyn Recordings>,
     pub table: Table,
     /// As of the end of the last call.
     pub view: StreamView,
@@ -30,20 +32,13 @@ pub(super) struct Stream {
 pub(super) struct Look<'a> {
     sources: &'a [StreamSource],
     state_dir: Option<&'a Path>,
-    scan: ScanLimits,
     told: &'a mut Told,
     now: Timestamp,
 }
 
 impl<'a> Look<'a> {
     pub fn new(config: &'a IndexConfig, told: &'a mut Told, now: Timestamp) -> Self {
-        Look {
-            sources: &config.sources,
-            state_dir: config.state_dir.as_deref(),
-            scan: config.scan,
-            told,
-            now,
-        }
+        Look { sources: &config.sources, state_dir: config.state_dir.as_deref(), told, now }
     }
 
     /// Streams may share a root: a file is foreign only where no layout knows it.
@@ -55,8 +50,18 @@ impl<'a> Look<'a> {
 }
 
 impl Stream {
-    pub fn new(source: StreamSource) -> Self {
-        Stream { source, table: Table::default(), view: StreamView::absent(), present: false }
+    pub fn new(source: StreamSource, recordings: Box<dyn Recordings>) -> Self {
+        let (table, view) = (Table::default(), StreamView::absent());
+        Stream { source, recordings, table, view, present: false }
+    }
+
+    /// What the recorder's own clock said when it began this recording.
+    pub fn time_of(&self, name: &Path) -> Option<NamedTime> {
+        self.recordings.time_of(name, &self.source.layout)
+    }
+
+    pub fn open(&self, name: &Path) -> io::Result<Recording> {
+        Recording::new(self.recordings.open(name)?)
     }
 
     /// Names are no finer than this, nor are the holes between successive segments.
@@ -76,108 +81,54 @@ impl Stream {
         self.table.begin_survey(false);
         let mut gone = 0;
         for path in self.table.open_paths() {
-            gone += self.look_at(&path, look);
+            gone += self.look_into(&path, look);
         }
-        for hint in hints {
-            let Some(path) = hint.path().and_then(|path| path.strip_prefix(&self.source.root).ok())
-            else {
+        let own = self.recordings.hints();
+        for hint in own.iter().chain(hints) {
+            let Some(path) = hint.path() else {
+                gone += self.look_into(Path::new(""), look);
                 continue;
             };
-            gone += match hint {
-                Hint::Directory(_) => self.look_into(path, look),
-                _ => self.look_at(path, look),
-            };
-            if let (Hint::Sealed(_), Some(named)) = (hint, self.source.layout.parse(path)) {
+            let Ok(path) = path.strip_prefix(&self.source.root) else { continue };
+            gone += self.look_into(path, look);
+            if let (Hint::Sealed(_), Some(named)) = (hint, self.time_of(path)) {
                 self.table.seal(named.start, path);
             }
         }
         gone
     }
 
+    /// Lists what stands under this name and below. Returns how many segments have gone.
     fn look_into(&mut self, under: &Path, look: &mut Look<'_>) -> usize {
         let own = look.state_dir.and_then(|folder| folder.strip_prefix(&self.source.root).ok());
+        let (source, recordings, table) = (&self.source, &*self.recordings, &mut self.table);
+        let mut listing = Listing { source, recordings, table, own, look, unlisted: Vec::new() };
+        recordings.list(under, &mut |listed| listing.take(listed));
         let mut unlisted = Vec::new();
-        for found in Walk::new(&self.source.root.clone(), under, look.scan) {
-            match found {
-                Found::Directory(path) | Found::File(path, _)
-                    if own.is_some_and(|own| path.starts_with(own)) => {}
-                Found::Directory(path) => {
-                    if self.source.layout.parse(&path).is_some() {
-                        self.tell(look, &path, ProblemKind::NotAFile);
-                    }
-                }
-                Found::File(path, entry) => match entry.metadata() {
-                    Ok(metadata) => self.file(&path, FileStamp::of(&metadata), look),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => {
-                        self.tell(look, &path, ProblemKind::Unreadable(error));
-                        unlisted.push(path);
-                    }
-                },
-                Found::Other(path) => self.not_a_file(&path, look),
-                Found::Unlisted(path, UnlistedReason::Io(error))
-                    if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {}
-                Found::Unlisted(path, reason) => {
-                    self.unlisted(&path, reason, look);
-                    unlisted.push(path);
-                }
-            }
+        for (name, reason) in listing.unlisted {
+            self.unlisted(&name, reason, look);
+            unlisted.push(name);
         }
         self.table.bury_unseen(under, &unlisted)
     }
 
     /// A root that is not there is no loss as long as nothing has ever been recorded.
     fn unlisted(&mut self, path: &Path, reason: UnlistedReason, look: &mut Look<'_>) {
-        if let (true, UnlistedReason::Io(error)) = (path.as_os_str().is_empty(), &reason) {
-            let not_begun = error.kind() == io::ErrorKind::NotFound && self.table.is_blank();
+        if let (true, UnlistedReason::Io(_)) = (path.as_os_str().is_empty(), &reason) {
+            let not_begun = reason.is_not_found() && self.table.is_blank();
             self.present = not_begun;
             if not_begun {
                 return;
             }
         }
-        self.tell(look, path, ProblemKind::Unlisted(reason));
-    }
-
-    fn look_at(&mut self, path: &Path, look: &mut Look<'_>) -> usize {
-        match fs::symlink_metadata(self.source.root.join(path)) {
-            Ok(metadata) if metadata.is_file() => self.file(path, FileStamp::of(&metadata), look),
-            Ok(metadata) if metadata.is_dir() => return self.look_into(path, look),
-            Ok(_) => self.not_a_file(path, look),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Where the root is missing too, the next survey says what that means.
-                if self.source.root.is_dir() {
-                    return self.table.bury_unseen(path, &[] as &[&Path]);
-                }
-            }
-            Err(error) => self.tell(look, path, ProblemKind::Unreadable(error)),
-        }
-        0
-    }
-
-    fn file(&mut self, path: &Path, stamp: FileStamp, look: &mut Look<'_>) {
-        let stream = &self.source.stream;
-        if let Some(named) = self.source.layout.parse(path) {
-            let id = || SegmentId::of(stream, path_bytes(path));
-            self.table.observe(path, named, stamp, look.now, id);
-        } else if !is_end_of_span(path, stamp) && look.is_foreign(&self.source.root.join(path)) {
-            self.tell(look, path, ProblemKind::Foreign);
-        }
-    }
-
-    fn not_a_file(&self, path: &Path, look: &mut Look<'_>) {
-        let named_so = self.source.layout.parse(path).is_some();
-        self.tell(look, path, if named_so { ProblemKind::NotAFile } else { ProblemKind::Foreign });
-    }
-
-    fn tell(&self, look: &mut Look<'_>, path: &Path, kind: ProblemKind) {
-        look.told.tell(&self.source.stream, path, kind);
+        look.told.tell(&self.source.stream, path, ProblemKind::Unlisted(reason));
     }
 
     /// Returns how many segments are new.
     pub fn settle(&mut self, seal_after: Duration, look: &mut Look<'_>) -> usize {
         let added = self.table.settle(look.now, seal_after);
         for segment in self.table.segments().iter().filter(|segment| segment.future) {
-            self.tell(look, &segment.path, ProblemKind::Future);
+            look.told.tell(&self.source.stream, &segment.path, ProblemKind::Future);
         }
         added
     }
@@ -192,7 +143,8 @@ impl Stream {
         let to_read: Vec<usize> = self.to_read().take(limit).collect();
         for &at in &to_read {
             let Some(segment) = self.table.segment(at) else { continue };
-            match look_inside(&self.source.root.join(&segment.path), segment.sealed) {
+            let recording = self.open(&segment.path);
+            match recording.and_then(|recording| look_inside(recording, segment.sealed)) {
                 Ok((reading, problem)) => {
                     if let Some(kind) = problem {
                         told.tell(&self.source.stream, &segment.path, kind);
@@ -222,7 +174,7 @@ impl Stream {
         id: SegmentId,
         version: SegmentVersion,
     ) -> Result<SegmentReader, ReadError> {
-        let recording = Recording::open(&self.path_of(id).ok_or(ReadError::Gone)?)?;
+        let recording = self.open(&self.table.find(id).ok_or(ReadError::Gone)?.path)?;
         if !recording.holds(version) {
             self.table.mistrust(id);
             return Err(ReadError::Changed);
@@ -231,11 +183,66 @@ impl Stream {
     }
 }
 
+/// What a store lists, on its way into the table.
+struct Listing<'a, 'b> {
+    source: &'a StreamSource,
+    recordings: &'a dyn Recordings,
+    table: &'a mut Table,
+    /// The index's own folder, where it lies among the recordings.
+    own: Option<&'a Path>,
+    look: &'a mut Look<'b>,
+    unlisted: Vec<(PathBuf, UnlistedReason)>,
+}
+
+impl Listing<'_, '_> {
+    fn take(&mut self, listed: Listed) {
+        match listed {
+            Listed::Recording { name, .. } | Listed::Directory(name) | Listed::Other(name)
+                if self.own.is_some_and(|own| name.starts_with(own)) => {}
+            Listed::Recording { name, stamp, sealed } => self.recording(&name, stamp, sealed),
+            Listed::Directory(name) => {
+                if self.time_of(&name).is_some() {
+                    self.tell(&name, ProblemKind::NotAFile);
+                }
+            }
+            Listed::Other(name) => {
+                let named_so = self.time_of(&name).is_some();
+                let kind = if named_so { ProblemKind::NotAFile } else { ProblemKind::Foreign };
+                self.tell(&name, kind);
+            }
+            Listed::Unlisted(name, reason) => self.unlisted.push((name, reason)),
+        }
+    }
+
+    fn recording(&mut self, name: &Path, stamp: FileStamp, sealed: bool) {
+        if let Some(named) = self.time_of(name) {
+            let id = || SegmentId::of(&self.source.stream, path_bytes(name));
+            self.table.observe(name, named, stamp, self.look.now, id);
+            if sealed {
+                self.table.seal_once(named.start, name);
+            }
+        } else if !is_end_of_span(name, stamp) && self.look.is_foreign(&self.source.root.join(name))
+        {
+            self.tell(name, ProblemKind::Foreign);
+        }
+    }
+
+    fn time_of(&self, name: &Path) -> Option<NamedTime> {
+        self.recordings.time_of(name, &self.source.layout)
+    }
+
+    fn tell(&mut self, name: &Path, kind: ProblemKind) {
+        self.look.told.tell(&self.source.stream, name, kind);
+    }
+}
+
 /// Tier T1 of one file. What is wrong with it is told of a sealed one only: one that is being written
 /// may well be without its index, or torn. One with fewer bytes than its fingerprint covers is not used
 /// yet, because these would change.
-fn look_inside(path: &Path, sealed: bool) -> io::Result<(Reading, Option<ProblemKind>)> {
-    let mut recording = Recording::open(path)?;
+fn look_inside(
+    mut recording: Recording,
+    sealed: bool,
+) -> io::Result<(Reading, Option<ProblemKind>)> {
     let (stamp, fingerprint) = (recording.stamp, recording.fingerprint);
     let size_bytes = stamp.size_bytes;
     let (held, problem) = match container::summarise(&mut recording, size_bytes) {

@@ -254,6 +254,13 @@ impl Table {
         }
     }
 
+    /// As [`Table::seal`], unless it is sealed as it is: of stores that tell it with each listing.
+    pub fn seal_once(&mut self, start: Timestamp, path: &Path) {
+        if !self.at(start, path).is_some_and(|segment| segment.sealed) {
+            self.seal(start, path);
+        }
+    }
+
     /// Puts what was found in its place, and decides what is open.
     ///
     /// Only the newest segment can be open, and that until nothing changes for `seal_after`, or the
