@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Index;
-use super::read::{ReadError, Recording};
+use super::read::ReadError;
 use super::stream::Stream;
 use crate::container::MediaTime;
 use crate::cut::{self, CutLimits, PartMedia};

@@ -68,7 +68,10 @@ impl Store {
         let outcome = log.replay(|record| {
             let (Record::Segment(SegmentRecord { stream: name, .. })
             | Record::Removed(RemovedRecord { stream: name, .. })
-            | Record::Gone(GoneRecord { stream: name, .. })) = &record;
+            | Record::Gone(GoneRecord { stream: name, .. })) = &record
+            else {
+                return;
+            };
             let stream = streams.iter_mut().find(|known| known.source.stream.as_str() == *name);
             if let Some(stream) = stream {
                 stream.restore(&record);
@@ -213,6 +216,7 @@ impl Stream {
                 self.table.restore_removed(path, record.held);
             }
             Record::Gone(record) => self.table.restore_gone(&record.gone),
+            Record::Digest(_) | Record::Changed(_) => {}
         }
     }
 }

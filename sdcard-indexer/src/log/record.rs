@@ -6,7 +6,7 @@
 //! offset  bytes  what
 //! 0       4      length of the payload in bytes, at most 65,536
 //! 4       1      version of the format: 1
-//! 5       1      type: 1 segment, 2 removed, 3 gone
+//! 5       1      type: 1 segment, 2 removed, 3 gone, 4 digest, 5 changed
 //! 6       n      payload, the record in postcard
 //! 6 + n   4      CRC-32 (IEEE) of all before it in the frame
 //! ```
@@ -14,9 +14,12 @@
 //! Postcard does not describe itself: whatever changes a record's fields raises the version. A frame of
 //! another version is a bad frame, and what it held is read from the recordings again.
 
+use std::io::{self, Read};
+
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
+use crate::identity::{SegmentId, SegmentVersion};
 use crate::time::{TimeRange, Timestamp};
 
 const VERSION: u8 = 1;
@@ -27,6 +30,8 @@ const CRC_BYTES: usize = 4;
 const SEGMENT: u8 = 1;
 const REMOVED: u8 = 2;
 const GONE: u8 = 3;
+const DIGEST: u8 = 4;
+const CHANGED: u8 = 5;
 
 /// One fact about a stream. Strings and paths are borrowed from the caller or from the log's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +39,8 @@ pub enum Record<'a> {
     Segment(SegmentRecord<'a>),
     Removed(RemovedRecord<'a>),
     Gone(GoneRecord<'a>),
+    Digest(DigestRecord<'a>),
+    Changed(ChangedRecord),
 }
 
 /// A sealed segment that has been read. A later record of the same path replaces an earlier one.
@@ -67,6 +74,30 @@ pub struct GoneRecord<'a> {
     pub gone: Coverage,
 }
 
+/// What the bytes of a segment were when it was sealed. Stands in files of its own ([`crate::digest`]), which
+/// are read when a segment is opened and never at a start.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DigestRecord<'a> {
+    pub stream: &'a str,
+    pub path: &'a [u8],
+    pub size_bytes: u64,
+    pub fingerprint: u64,
+    /// BLAKE3 of all bytes.
+    pub whole: [u8; 32],
+    /// The first 16 bytes of each block's chaining value, one after the other.
+    pub blocks: &'a [u8],
+}
+
+/// Bytes of a sealed segment were found to be others than when it was sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangedRecord {
+    pub segment: SegmentId,
+    /// The bytes as they stand now, by size and fingerprint.
+    pub version: SegmentVersion,
+    /// All before this offset are as they were.
+    pub intact_bytes: u64,
+}
+
 impl Record<'_> {
     /// Appends the frame of this record. False, and nothing appended, where it would be too long.
     #[must_use]
@@ -75,6 +106,8 @@ impl Record<'_> {
             Record::Segment(record) => (SEGMENT, postcard::to_stdvec(record)),
             Record::Removed(record) => (REMOVED, postcard::to_stdvec(record)),
             Record::Gone(record) => (GONE, postcard::to_stdvec(record)),
+            Record::Digest(record) => (DIGEST, postcard::to_stdvec(record)),
+            Record::Changed(record) => (CHANGED, postcard::to_stdvec(record)),
         };
         let payload = payload.expect("postcard writes plain values into a Vec without fail");
         let Some(length) =
@@ -109,9 +142,29 @@ pub fn read_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         [VERSION, SEGMENT] => Record::Segment(postcard::from_bytes(payload).ok()?),
         [VERSION, REMOVED] => Record::Removed(postcard::from_bytes(payload).ok()?),
         [VERSION, GONE] => Record::Gone(postcard::from_bytes(payload).ok()?),
+        [VERSION, DIGEST] => Record::Digest(postcard::from_bytes(payload).ok()?),
+        [VERSION, CHANGED] => Record::Changed(postcard::from_bytes(payload).ok()?),
         _ => return None,
     };
     Some((record, rest))
+}
+
+/// The next record of a file, without having the rest of it in memory, and the length of its frame in bytes;
+/// `None` as [`read_frame`] says it.
+pub fn read_next<'b>(
+    from: &mut impl Read,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Option<(Record<'b>, u64)>> {
+    buffer.clear();
+    from.by_ref().take(HEADER_BYTES as u64).read_to_end(buffer)?;
+    let Some((length, _)) = buffer.split_first_chunk() else { return Ok(None) };
+    let length = u64::from(u32::from_le_bytes(*length));
+    if length > MAX_PAYLOAD_BYTES as u64 {
+        return Ok(None);
+    }
+    from.by_ref().take(length + CRC_BYTES as u64).read_to_end(buffer)?;
+    let frame_bytes = buffer.len() as u64;
+    Ok(read_frame(buffer).map(|(record, _)| (record, frame_bytes)))
 }
 
 #[cfg(test)]
@@ -140,6 +193,19 @@ mod tests {
             segment(),
             Record::Removed(RemovedRecord { stream: "main", path: b"a.mp4", held }),
             Record::Gone(GoneRecord { stream: "main", gone: held.into() }),
+            Record::Digest(DigestRecord {
+                stream: "main",
+                path: b"a.mp4",
+                size_bytes: 300,
+                fingerprint: 3,
+                whole: [0x55; 32],
+                blocks: b"0123456789abcdef",
+            }),
+            Record::Changed(ChangedRecord {
+                segment: SegmentId(1),
+                version: SegmentVersion { size_bytes: 300, fingerprint: 3 },
+                intact_bytes: 2,
+            }),
         ]
     }
 
@@ -157,22 +223,27 @@ mod tests {
         assert_eq!(frames, GOLDEN);
     }
 
-    const GOLDEN: [&str; 3] = [
+    const GOLDEN: [&str; 5] = [
         "240000000101046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab0214a9b641",
         "0d0000000102046d61696e05612e6d70340204d5a8d8af",
         "080000000103046d61696e0102048a966ce2",
+        "3f0000000104046d61696e05612e6d7034ac0203555555555555555555555555555555555555555555555555555555555555555510303132333435363738396162636465669ab3c041",
+        "05000000010501ac02030225ee1010",
     ];
 
     #[test]
     fn every_record_comes_back_as_it_was_written() {
         let bytes: Vec<u8> = examples().iter().flat_map(frame).collect();
-        let mut rest = bytes.as_slice();
+        let (mut rest, mut file, mut buffer) = (bytes.as_slice(), bytes.as_slice(), Vec::new());
         for record in examples() {
             let (read, behind) = read_frame(rest).unwrap();
             assert_eq!(read, record);
+            let frame_bytes = (rest.len() - behind.len()) as u64;
+            assert_eq!(read_next(&mut file, &mut buffer).unwrap(), Some((record, frame_bytes)));
             rest = behind;
         }
         assert!(rest.is_empty());
+        assert_eq!(read_next(&mut file, &mut buffer).unwrap(), None);
     }
 
     #[test]
