@@ -108,14 +108,25 @@ fn closing_frame(track: &Track, frames: &[&Sample], closing: Bound) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sdcard_indexer::container::{Codec, TrackKind};
+    use sdcard_indexer::container::{Codec, Storage, TrackKind};
 
     const FRAME_NS: i64 = 40_000_000;
 
     fn track(kind: TrackKind, timescale: u32) -> Track {
         let (codec, sample_description) = (Codec::H265, Vec::new());
         let (track_id, width, height, zero_ticks) = (1, 0, 0, 0);
-        Track { track_id, kind, codec, timescale, sample_description, width, height, zero_ticks }
+        let storage = Storage::Contiguous;
+        Track {
+            track_id,
+            kind,
+            codec,
+            timescale,
+            sample_description,
+            width,
+            height,
+            storage,
+            zero_ticks,
+        }
     }
 
     /// Frames by the place at which they are shown, in decode order; `K` before a keyframe's.
@@ -128,6 +139,7 @@ mod tests {
             size_bytes: 1,
             offset: 0,
             keyframe: name.starts_with('K'),
+            packets: None,
         };
         shown.split(' ').enumerate().map(frame).collect()
     }
@@ -197,6 +209,7 @@ mod tests {
             size_bytes: 1,
             offset: 0,
             keyframe: true,
+            packets: None,
         };
         let samples: Vec<Sample> = frames(CLOSED).into_iter().chain((0..24).map(packet)).collect();
         let sound = |opening, closing, joined| {

@@ -111,7 +111,7 @@ proptest! {
         let (_, peak) = peak_of(|| {
             let _ = ask_all(&mut reader, description.len() as u64);
             let _ = PartMedia::decode(&description);
-            let versioned = [&[1], &description[..]].concat();
+            let versioned = [&[2], &description[..]].concat();
             PartMedia::decode(&versioned).map(|needs| part_samples(&needs, u64::MAX).is_ok())
         });
         prop_assert!(peak < HOSTILE_LIMIT_BYTES, "{} bytes", peak);

@@ -253,7 +253,7 @@ impl Reference {
 const fn movflags(container: Container) -> &'static str {
     match container {
         Container::FragmentedMp4 => "+frag_keyframe+delay_moov+default_base_moof",
-        Container::Mp4 => "0",
+        Container::Mp4 | Container::MpegTs | Container::Matroska => "0",
     }
 }
 

@@ -313,7 +313,7 @@ fn too_large(what: &'static str) -> FragmentError {
 mod tests {
     use super::*;
     use mp4_atom::{Any, ReadFrom};
-    use sdcard_indexer::container::Codec;
+    use sdcard_indexer::container::{Codec, Storage};
     use std::io::Cursor;
 
     fn track(kind: TrackKind, timescale: u32) -> Track {
@@ -328,6 +328,7 @@ mod tests {
             sample_description,
             width: 640,
             height: 360,
+            storage: Storage::Contiguous,
             zero_ticks,
         }
     }

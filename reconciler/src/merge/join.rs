@@ -209,7 +209,7 @@ fn saturate(ticks: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sdcard_indexer::container::Codec;
+    use sdcard_indexer::container::{Codec, Storage};
 
     fn track(kind: TrackKind, timescale: u32, zero_ticks: i64) -> Track {
         Track {
@@ -220,6 +220,7 @@ mod tests {
             sample_description: Vec::new(),
             width: 0,
             height: 0,
+            storage: Storage::Contiguous,
             zero_ticks,
         }
     }
@@ -233,6 +234,7 @@ mod tests {
             size_bytes: 1,
             offset: 0,
             keyframe: index == 0,
+            packets: None,
         };
         offsets.iter().enumerate().map(sample).collect()
     }

@@ -131,6 +131,7 @@ impl FragmentCursor {
             size_bytes: entry.size.unwrap_or(run.defaults.size),
             offset: run.data,
             keyframe: self.is_audio || is_keyframe(flags),
+            packets: None,
         };
         run.samples -= 1;
         run.data = sample.end_offset();

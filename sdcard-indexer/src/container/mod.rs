@@ -12,13 +12,17 @@
 
 mod boxes;
 mod fmp4;
+mod isobmff;
 mod movie;
 mod mp4;
 pub mod track;
 mod walk;
 
-pub use track::{Codec, MediaTime, Sample, Track, TrackKind};
+pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
 pub(crate) use walk::{Cursor, Recording, Walk};
+
+use boxes::{Source, Window};
+use walk::Format;
 
 use std::io::{Read, Seek};
 use std::ops::Range;
@@ -36,6 +40,8 @@ const AUDIO_KEYFRAME_INTERVAL_NS: i64 = 1_000_000_000;
 pub enum Container {
     FragmentedMp4,
     Mp4,
+    MpegTs,
+    Matroska,
 }
 
 /// Why a file, or the rest of it, cannot be used.
@@ -45,7 +51,7 @@ pub enum ContainerError {
     Io(#[from] std::io::Error),
     #[error("the file is empty")]
     Empty,
-    #[error("not an MP4 file")]
+    #[error("of no known format")]
     NotRecognised,
     #[error("the recording has no index (moov) yet: it is still being written, or was cut off")]
     NoIndex,
@@ -112,7 +118,7 @@ pub fn summarise<R: Read + Seek>(
 ) -> Result<Summary, ContainerError> {
     let mut walk = Walk::open(reader, file_bytes)?;
     let first = walk.recording();
-    let (container, tracks) = (first.container, first.tracks().cloned().collect());
+    let (container, tracks) = (first.container(), first.tracks().cloned().collect());
     let starts_with_keyframe = walk.next_primary()?.is_some_and(|sample| sample.keyframe);
     loop {
         while walk.next_primary()?.is_some() {}
@@ -130,6 +136,22 @@ pub fn summarise<R: Read + Seek>(
         torn,
         recordings: walk.recordings(),
     })
+}
+
+/// Tier T1 at the price of a file's head and tail, where these tell exactly what [`summarise`] does; else
+/// that.
+pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
+    let head_and_tail = {
+        let mut source = Source::new(reader, file_bytes);
+        let mut window = Window::default();
+        match Format::of(&mut source, &mut window)? {
+            Format::Boxes => None,
+        }
+    };
+    match head_and_tail {
+        Some(summary) => Ok(summary),
+        None => summarise(reader, file_bytes),
+    }
 }
 
 /// Tier T2: the keyframes of the primary track in decode order, times ever later. Of audio alone, where
@@ -226,7 +248,7 @@ impl<R: Read + Seek> Samples<'_, R> {
         loop {
             let sample = match &mut self.cursor {
                 // The primary track's end is where the recording ends: the walk itself has to see it.
-                _ if self.track == self.walk.recording().primary => self.walk.next_primary()?,
+                _ if self.track == self.walk.recording().primary() => self.walk.next_primary()?,
                 Some(cursor) => self.walk.next_of(cursor)?,
                 None => None,
             };

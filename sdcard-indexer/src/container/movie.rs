@@ -5,7 +5,7 @@
 use std::io::{Read, Seek};
 
 use super::boxes::{BoxHeader, Fields, Source, Window};
-use super::track::{Codec, Track, TrackKind, rescale};
+use super::track::{Codec, Storage, Track, TrackKind, rescale};
 use super::{ContainerError, MAX_TRACKS};
 
 /// 16 hours at 30 frames a second with B-frames and AAC take some 40 MiB.
@@ -246,6 +246,7 @@ impl TrackDraft {
                 sample_description: self.sample_description,
                 width: if is_video { entry.width } else { 0 },
                 height: if is_video { entry.height } else { 0 },
+                storage: Storage::Contiguous,
                 zero_ticks: 0,
             },
             tables: self.tables,

@@ -127,6 +127,7 @@ impl TableCursor {
             size_bytes,
             offset: self.chunks.advance(count, size_bytes),
             keyframe,
+            packets: None,
         }))
     }
 }

@@ -46,15 +46,29 @@ impl Codec {
     }
 }
 
+/// How the bytes of a track's samples lie in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+pub enum Storage {
+    /// Each sample in one piece, as MP4 has it.
+    Contiguous,
+    /// In the MPEG-TS packets whose PID is the track's id, as the elementary stream has them.
+    TransportPackets {
+        /// From one packet to the next: 188, or 192 with a time stamp before each.
+        stride: u8,
+    },
+}
+
 /// One track, with what a decoder needs to use it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Track {
+    /// In MPEG-TS, the PID.
     pub track_id: u32,
     pub kind: TrackKind,
     pub codec: Codec,
     /// Ticks per second; never zero.
     pub timescale: u32,
-    /// The whole `stsd` box as it stands in the file (sample entries with their parameter sets); capped.
+    /// A whole `stsd` box (sample entries with their parameter sets), as it stands in the file or as it was
+    /// made from what does; capped.
     pub sample_description: Vec<u8>,
     /// Picture size in pixels; zero where there is none.
     pub width: u16,
@@ -62,6 +76,7 @@ pub struct Track {
     /// The track's presentation ticks at media time zero of the segment, edit list applied; rounded to
     /// the track's nearest tick where another track sets the zero.
     pub zero_ticks: i64,
+    pub storage: Storage,
 }
 
 impl Track {
@@ -83,9 +98,24 @@ pub struct Sample {
     /// Presentation minus decode time.
     pub composition_offset: i32,
     pub duration: u32,
+    /// Bytes of it as MP4 has them.
     pub size_bytes: u32,
+    /// Its first byte in the file; in MPEG-TS that of the packet in which it begins.
     pub offset: u64,
     pub keyframe: bool,
+    /// How to find it, where the track's [`Storage`] is in packets.
+    pub packets: Option<Packets>,
+}
+
+/// A sample that is spread over packets, other tracks' between them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packets {
+    /// Bytes of the first packet's payload that come before the sample.
+    pub skip: u8,
+    /// Bytes of the sample in the elementary stream.
+    pub elementary_bytes: u32,
+    /// From the first byte of its first packet to one past the last of its last.
+    pub stored_bytes: u32,
 }
 
 impl Sample {
@@ -102,9 +132,10 @@ impl Sample {
         track.media_time(self.presentation_ticks().saturating_add(i64::from(self.duration)))
     }
 
-    /// One past its last byte.
+    /// One past its last byte in the file.
     pub fn end_offset(&self) -> u64 {
-        self.offset.saturating_add(u64::from(self.size_bytes))
+        let stored_bytes = self.packets.map_or(self.size_bytes, |packets| packets.stored_bytes);
+        self.offset.saturating_add(u64::from(stored_bytes))
     }
 }
 

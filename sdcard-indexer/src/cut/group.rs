@@ -116,7 +116,7 @@ impl<'r, R: Read + Seek> Groups<'r, R> {
         self.starts = GroupStarts::new(self.walk.end());
         self.others.clear();
         let recording = self.walk.recording();
-        let others = (0..recording.tracks().len()).filter(|&track| track != recording.primary);
+        let others = (0..recording.tracks().len()).filter(|&track| track != recording.primary());
         let cursors: Vec<Cursor> = others.filter_map(|track| self.walk.cursor(track)).collect();
         for mut cursor in cursors {
             let next = self.walk.next_of(&mut cursor)?;

@@ -166,7 +166,7 @@ impl PartWriter {
             bytes: group.bytes.clone(),
             samples: 0,
             table: TableWriter::new(tracks.len(), group.bytes.start),
-            needs: PartMedia::new(tracks, recording.primary, group.media.start),
+            needs: PartMedia::new(tracks, recording.primary(), group.media.start),
         }
     }
 

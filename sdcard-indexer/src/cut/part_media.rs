@@ -13,7 +13,7 @@ use crate::container::{MAX_TRACKS, MediaTime, Sample, Track};
 pub const MAX_PART_MEDIA_BYTES: usize = 1024 * 1024;
 /// Samples in a part that is read; what is cut keeps to [`super::CutLimits`].
 const MAX_SAMPLES: usize = 65_536;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a player needs besides a part's bytes: the tracks, and which bytes are which sample.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

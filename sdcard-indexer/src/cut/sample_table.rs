@@ -167,6 +167,7 @@ impl TableReader<'_> {
             size_bytes: u32::try_from(head >> FLAG_BITS).ok()?,
             offset: expected.offset.wrapping_add_signed(gap),
             keyframe: head & KEYFRAME != 0,
+            packets: None,
         })
     }
 

@@ -1,0 +1,232 @@
+//! A file of boxes: its recordings, each a `moov` with the media that belongs to it.
+//!
+//! Owns where recordings begin and end, what media time zero is, and how the samples in `moov` and those in
+//! fragments follow one another. Holds one recording's tables at a time.
+
+use std::io::{Read, Seek};
+use std::ops::Range;
+
+use super::boxes::{BoxHeader, Source, Window};
+use super::fmp4::FragmentCursor;
+use super::movie::{Movie, TrackLayout};
+use super::mp4::TableCursor;
+use super::track::{MediaTime, NANOS_PER_SECOND, Sample, Track, TrackKind, rescale};
+use super::{Container, ContainerError, End};
+
+/// What a file may begin with (ISO/IEC 14496-12 and QuickTime).
+const FIRST_BOXES: [&[u8; 4]; 11] = [
+    b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"sidx", b"free", b"skip", b"wide", b"uuid",
+    b"prft",
+];
+
+/// Whether the file is one of boxes.
+pub(super) fn recognises<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    window: &mut Window,
+) -> Result<bool, ContainerError> {
+    let first = BoxHeader::read(source, window, 0, source.end)?;
+    Ok(first.is_some_and(|header| FIRST_BOXES.contains(&&header.kind)))
+}
+
+/// One `moov` and the media that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(super) container: Container,
+    layouts: Vec<TrackLayout>,
+    /// Index of the first video track that holds samples, else of the first that does.
+    pub(super) primary: usize,
+    /// Where it begins in the file, and from where to where its `mdat` boxes before any fragment lie.
+    start: u64,
+    media: Range<u64>,
+    /// Where the first fragment stands.
+    fragments: Option<u64>,
+    /// How it ends, as far as its box headers tell.
+    end: End,
+}
+
+impl Recording {
+    pub(super) fn track_count(&self) -> usize {
+        self.layouts.len()
+    }
+
+    pub(super) fn track(&self, index: usize) -> Option<&Track> {
+        self.layouts.get(index).map(|layout| &layout.track)
+    }
+
+    /// Walks one of its tracks from the first sample on. What `window` has of the file is not read again:
+    /// after the head of a file, that is ordinarily its first fragment.
+    pub(super) fn cursor(&self, track: usize, window: &Window) -> Option<Cursor> {
+        let layout = self.layouts.get(track)?;
+        Some(Cursor {
+            table: TableCursor::new(track, layout, self.start, self.media.clone()),
+            fragments: self.fragments.map(|at| {
+                FragmentCursor::new(track, &self.layouts, self.start, at, window.clone())
+            }),
+            recording_end: self.end,
+            media_end: 0,
+        })
+    }
+}
+
+/// Walks one track of one recording: the samples of `moov`, then those of the fragments.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    table: TableCursor,
+    fragments: Option<FragmentCursor>,
+    /// How the recording ends as far as its box headers tell.
+    recording_end: End,
+    /// One past the last byte of the samples in `moov`.
+    media_end: u64,
+}
+
+impl Cursor {
+    pub(super) fn next<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<Sample>, ContainerError> {
+        let sample = self.table.next(source)?;
+        if let Some(sample) = &sample {
+            self.media_end = self.media_end.max(sample.end_offset());
+            return Ok(Some(*sample));
+        }
+        match &mut self.fragments {
+            Some(fragments) => fragments.next(source, self.table.decode_ticks()),
+            None => Ok(None),
+        }
+    }
+
+    /// How the recording ends; known once the last sample was handed out.
+    pub(super) fn end(&self) -> End {
+        if let Some(end) = self.fragments.as_ref().and_then(FragmentCursor::end) {
+            return end;
+        }
+        let End { whole, torn, next } = self.recording_end;
+        // A plain file's media may end inside of its `mdat`; its whole samples count.
+        End { whole: if torn { whole.max(self.media_end) } else { whole }, torn, next }
+    }
+}
+
+/// The first recording at or after `at` that holds samples; its media time begins at `zero`.
+pub(super) fn find_recording<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    window: &mut Window,
+    mut at: u64,
+    zero: MediaTime,
+) -> Result<Recording, ContainerError> {
+    loop {
+        let scan = Scan::read(source, window, at)?;
+        let (next, error) = match scan.moov {
+            None => (scan.end.next, ContainerError::NoIndex),
+            Some(moov) => {
+                let movie = Movie::read(source, window, moov)?;
+                let mut recording = Recording::new(movie, scan, at);
+                if recording.find_zero(source, window, zero)? {
+                    return Ok(recording);
+                }
+                (recording.end.next, ContainerError::NoSamples)
+            }
+        };
+        at = next.ok_or(error)?;
+    }
+}
+
+/// The boxes of a recording at top level, up to its first fragment.
+struct Scan {
+    moov: Option<BoxHeader>,
+    media: Option<Range<u64>>,
+    fragments: Option<u64>,
+    end: End,
+}
+
+impl Scan {
+    fn read<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        window: &mut Window,
+        start: u64,
+    ) -> Result<Scan, ContainerError> {
+        let mut scan = Scan { moov: None, media: None, fragments: None, end: End::torn(start) };
+        let mut at = start;
+        while at < source.end {
+            let Some(header) = BoxHeader::read(source, window, at, source.end)? else {
+                return Ok(scan);
+            };
+            match (&header.kind, scan.moov) {
+                (b"ftyp", _) if scan.moov.is_some() || scan.media.is_some() => {
+                    scan.end = End { whole: at, torn: false, next: Some(at) };
+                    return Ok(scan);
+                }
+                (b"moov", Some(_)) => {
+                    scan.end = End { whole: at, torn: false, next: Some(at) };
+                    return Ok(scan);
+                }
+                (b"moov", None) if header.within(source.end) => scan.moov = Some(header),
+                (b"moof", Some(_)) => {
+                    scan.fragments = Some(at);
+                    return Ok(scan);
+                }
+                (b"mdat", _) => {
+                    let from = scan.media.map_or(header.body, |media| media.start);
+                    scan.media = Some(from..header.end.min(source.end));
+                }
+                _ => {}
+            }
+            if !header.within(source.end) {
+                return Ok(scan);
+            }
+            at = header.end;
+            scan.end.whole = at;
+        }
+        scan.end.torn = false;
+        Ok(scan)
+    }
+}
+
+impl Recording {
+    fn new(movie: Movie, scan: Scan, start: u64) -> Self {
+        let container = if movie.fragmented { Container::FragmentedMp4 } else { Container::Mp4 };
+        Recording {
+            container,
+            layouts: movie.tracks,
+            primary: 0,
+            start,
+            media: scan.media.unwrap_or(0..0),
+            fragments: scan.fragments,
+            end: scan.end,
+        }
+    }
+
+    /// Chooses the primary track and puts media time `zero` at its first sample; false where no track
+    /// holds a sample, and then the recording's end is known.
+    fn find_zero<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        zero: MediaTime,
+    ) -> Result<bool, ContainerError> {
+        let mut candidates: Vec<usize> = (0..self.layouts.len()).collect();
+        candidates.sort_by_key(|&index| {
+            self.track(index).is_none_or(|track| track.kind != TrackKind::Video)
+        });
+        for index in candidates {
+            let Some(mut cursor) = self.cursor(index, window) else { continue };
+            if let Some(first) = cursor.next(source)? {
+                self.primary = index;
+                self.set_zero(first.presentation_ticks(), zero);
+                return Ok(true);
+            }
+            self.end = cursor.end();
+        }
+        Ok(false)
+    }
+
+    fn set_zero(&mut self, first_ticks: i64, zero: MediaTime) {
+        let Some(primary) = self.layouts.get(self.primary) else { return };
+        let timescale = primary.track.timescale;
+        let shown_at = first_ticks.saturating_sub(primary.edit_ticks);
+        for TrackLayout { track, edit_ticks, .. } in &mut self.layouts {
+            track.zero_ticks = rescale(shown_at, timescale, track.timescale)
+                .saturating_add(*edit_ticks)
+                .saturating_sub(rescale(zero.0, NANOS_PER_SECOND, track.timescale));
+        }
+    }
+}
