@@ -191,13 +191,15 @@ struct WrittenStream {
     template: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time_zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    camera: Option<String>,
 }
 
 impl TryFrom<WrittenStream> for Stream {
     type Error = String;
 
     fn try_from(written: WrittenStream) -> Result<Self, String> {
-        let WrittenStream { id, path, layout, template, time_zone } = written;
+        let WrittenStream { id, path, layout, template, time_zone, camera } = written;
         let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
         if !path.components().all(inside) {
             return Err(format!(
@@ -205,7 +207,7 @@ impl TryFrom<WrittenStream> for Stream {
                 path.display()
             ));
         }
-        let layout = Layout::try_from(LayoutConfig { layout, template, time_zone })
+        let layout = Layout::try_from(LayoutConfig { layout, template, time_zone, camera })
             .map_err(|error| format!("stream `{id}`: {error}"))?;
         Ok(Stream { id, path, layout })
     }
@@ -213,8 +215,8 @@ impl TryFrom<WrittenStream> for Stream {
 
 impl From<Stream> for WrittenStream {
     fn from(stream: Stream) -> Self {
-        let LayoutConfig { layout, template, time_zone } = stream.layout.into();
-        WrittenStream { id: stream.id, path: stream.path, layout, template, time_zone }
+        let LayoutConfig { layout, template, time_zone, camera } = stream.layout.into();
+        WrittenStream { id: stream.id, path: stream.path, layout, template, time_zone, camera }
     }
 }
 

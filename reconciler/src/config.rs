@@ -225,7 +225,7 @@ impl ArchiveConfig {
             (None, None) => Some(Preset::Onvif),
             (layout, _) => layout,
         };
-        LayoutConfig { layout, template, time_zone }.try_into()
+        LayoutConfig { layout, template, time_zone, camera: None }.try_into()
     }
 
     pub fn settle(&self) -> Duration {

@@ -6,15 +6,26 @@
 //!
 //! A template is matched from the first character to the last, `/` between directories:
 //!
-//! | placeholder | meaning | digits |
+//! | placeholder | meaning | characters |
 //! |---|---|---|
-//! | `%Y %m %d` | date | 4, 2, 2 |
-//! | `%H %M %S` | time of day, 24 hours | 2 each |
-//! | `%f` | fraction of the second | 6 written, 1 to 9 understood |
-//! | `%s` | Unix seconds; the date is then not looked at | any |
-//! | `{counter}` | number of the segment within its span (ONVIF) | any |
+//! | `%Y %m %d` | date | 4, 2, 2 digits |
+//! | `%y` | year, 2000 to 2099 | 2 digits |
+//! | `%F` | `%Y-%m-%d` | |
+//! | `%H %M %S` | time of day, 24 hours | 2 digits each |
+//! | `%f` | fraction of the second | 6 digits written, 1 to 9 understood |
+//! | `%s` | Unix seconds; the date is then not looked at | digits |
+//! | `{counter}` | number of the segment, as its recorder counts them | digits |
+//! | `{camera}` | which of several cameras, or encoder outputs, that share the directories | letters, digits, `_`, `-` |
+//! | `{mp4\|ts}` | one of these texts, one of them may be empty; the first is what is written | |
+//! | `{digits}` | a number that is not looked at | digits |
+//! | `?` | a letter or digit that is not looked at | 1 |
 //! | `%%` | a percent sign | |
+//!
+//! Letters match in either case. A recorder's name for a file that it is still writing is not to match:
+//! such a file is no segment yet.
 
+mod detect;
+mod field;
 mod preset;
 mod template;
 
@@ -23,13 +34,17 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::{InvalidId, check_id};
 use crate::time::Timestamp;
 
+pub use detect::{Guess, MAX_SAMPLES, Sample, detect};
+use field::{FRACTION_DIGITS, Field, Fields};
 pub use preset::Preset;
-use template::{FRACTION_DIGITS, Field, Fields, PLACEHOLDERS, Template};
+use template::{PLACEHOLDERS, Template};
 
 /// The time zone that a configuration gets where it names none: that of the machine.
 const LOCAL: &str = "local";
@@ -45,16 +60,18 @@ pub struct NamedTime {
     pub counter: Option<u32>,
 }
 
-/// A naming template together with its time zone.
+/// Naming templates together with their time zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "LayoutConfig", into = "LayoutConfig")]
 pub struct Layout {
     config: LayoutConfig,
+    /// By this one, names are made.
     template: Template,
+    further: Vec<Template>,
     zone: TimeZone,
 }
 
-/// A layout as a configuration writes it: `layout = "mediamtx"` or `template = "…"`, and a `time_zone`.
+/// A layout as a configuration writes it: `layout = "mediamtx"` or `template = "…"`, and the rest where needed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutConfig {
@@ -62,44 +79,61 @@ pub struct LayoutConfig {
     pub layout: Option<Preset>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// An IANA name, `UTC`, or `local` (the machine's). Default: UTC where the format says so, else `local`.
+    /// An IANA name, an offset as `+02:00`, a POSIX rule as `CET-1CEST,M3.5.0,M10.5.0/3`, `UTC`, or `local`
+    /// (the machine's). Default: UTC where the format says so, else `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// What stands for `{camera}`: the names of other cameras are not of this layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub camera: Option<String>,
 }
 
 /// Why a layout cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    #[error("a layout is either `layout = \"…\"` (onvif, mediamtx, ffmpeg) or `template = \"…\"`")]
+    #[error("a layout is either `layout = \"…\"` ({}) or `template = \"…\"`", preset_names())]
     NotOne,
     #[error("template `{template}`: `{placeholder}` is not known; allowed are {PLACEHOLDERS}")]
     UnknownPlaceholder { template: String, placeholder: String },
     #[error("template `{template}` lacks {missing}: {why}")]
     Incomplete { template: String, missing: &'static str, why: &'static str },
-    #[error("template `{template}`: a digit may not follow {placeholder}, whose length varies")]
-    Endless { template: String, placeholder: &'static str },
+    #[error(
+        "template `{template}`: where {placeholder} ends cannot be told, as what follows it may begin \
+         with what could be more of it"
+    )]
+    Endless { template: String, placeholder: String },
     #[error("template `{template}` is not a relative path without `.` and `..`")]
     NotAPath { template: String },
-    #[error("names of the layout `onvif` are in UTC: leave out time_zone = `{zone}`")]
-    AlwaysUtc { zone: String },
+    #[error("template `{template}` names several cameras: say which by `camera = \"…\"`")]
+    WhichCamera { template: String },
+    #[error("template `{template}` names no camera: leave out camera = `{camera}`")]
+    NoCamera { template: String, camera: String },
+    #[error("the camera of a layout")]
+    Camera(#[from] InvalidId),
+    #[error("names of the layout `{preset}` are in UTC: leave out time_zone = `{zone}`")]
+    AlwaysUtc { preset: Preset, zone: String },
     #[error(
-        "time zone `{zone}` cannot be had: give an IANA name such as Europe/Berlin, `UTC`, or `local`; \
-         the names come with the package tzdata"
+        "time zone `{zone}` cannot be had: give an IANA name such as Europe/Berlin, an offset such as \
+         +02:00, `UTC`, or `local`; the names come with the package tzdata"
     )]
     TimeZone { zone: String, source: jiff::Error },
 }
 
+fn preset_names() -> String {
+    Preset::ALL.map(Preset::name).join(", ")
+}
+
 impl Layout {
-    /// `time_zone` is an IANA name, `UTC` or `local`.
+    /// `time_zone` as in [`LayoutConfig::time_zone`].
     pub fn new(template: &str, time_zone: &str) -> Result<Layout, LayoutError> {
         let (template, time_zone) = (Some(template.to_owned()), Some(time_zone.to_owned()));
-        LayoutConfig { layout: None, template, time_zone }.try_into()
+        LayoutConfig { template, time_zone, ..LayoutConfig::default() }.try_into()
     }
 
-    /// `time_zone` is an IANA name, `UTC` or `local`.
+    /// For a preset without `{camera}`; `time_zone` as in [`LayoutConfig::time_zone`].
     pub fn preset(preset: Preset, time_zone: &str) -> Result<Layout, LayoutError> {
         let (layout, time_zone) = (Some(preset), Some(time_zone.to_owned()));
-        LayoutConfig { layout, template: None, time_zone }.try_into()
+        LayoutConfig { layout, time_zone, ..LayoutConfig::default() }.try_into()
     }
 
     /// The layout of Gapless's own archive.
@@ -113,14 +147,14 @@ impl Layout {
     /// `relative_path` is relative to the stream's root. A local time that daylight saving time skips is
     /// taken for one on either side of the skip, with an uncertainty that holds both.
     pub fn parse(&self, relative_path: &Path) -> Option<NamedTime> {
-        let fields = self.template.read(relative_path.to_str()?)?;
-        let step = self.step(&fields);
+        let name = relative_path.to_str()?;
+        let mut templates = std::iter::once(&self.template).chain(&self.further);
+        let (template, fields) =
+            templates.find_map(|template| Some((template, template.read(name)?)))?;
+        let step = step(template, &fields);
         let counter = fields.counter.map(u32::try_from).transpose().ok()?;
         let (start, uncertainty) = match fields.unix_seconds {
-            Some(seconds) => {
-                let nanos = seconds.checked_mul(1_000_000_000)?;
-                (nanos.checked_add(fields.fraction_ns.unwrap_or(0))?, step)
-            }
+            Some(seconds) => (unix_nanos(seconds, &fields)?, step),
             None => self.extent(civil(&fields)?, step)?,
         };
         Some(NamedTime { start: Timestamp::from_nanos(start), uncertainty, counter })
@@ -150,25 +184,12 @@ impl Layout {
     /// One step of the finest field of the names that [`Layout::path_for`] writes.
     pub fn resolution(&self) -> Duration {
         let fraction_step_ns = 10_u32.pow(9 - FRACTION_DIGITS);
-        self.step(&Fields { fraction_step_ns, ..Fields::default() })
+        step(&self.template, &Fields { fraction_step_ns, ..Fields::default() })
     }
 
+    /// What names are made by; the first where a preset has several.
     pub fn template(&self) -> &str {
-        self.config.template_text().unwrap_or_default()
-    }
-
-    fn step(&self, fields: &Fields) -> Duration {
-        if self.template.holds(Field::Fraction) {
-            return Duration::from_nanos(fields.fraction_step_ns.into());
-        }
-        let seconds = [
-            (Field::UnixSeconds, 1),
-            (Field::Second, 1),
-            (Field::Minute, 60),
-            (Field::Hour, 3_600),
-        ];
-        let finest = seconds.into_iter().find(|(field, _)| self.template.holds(*field));
-        Duration::from_secs(finest.map_or(86_400, |(_, seconds)| seconds))
+        self.config.templates().ok().and_then(|texts| texts.first().copied()).unwrap_or_default()
     }
 
     /// The first instant whose local time lies in `[civil, civil + step)`, in nanoseconds, and how far
@@ -182,6 +203,21 @@ impl Layout {
         let extent = latest.duration_since(earliest) + nanosecond;
         Some((start, Duration::try_from(extent).ok()?))
     }
+}
+
+/// One step of the finest field.
+fn step(template: &Template, fields: &Fields) -> Duration {
+    if template.holds(Field::Fraction) {
+        return Duration::from_nanos(fields.fraction_step_ns.into());
+    }
+    let seconds =
+        [(Field::UnixSeconds, 1), (Field::Second, 1), (Field::Minute, 60), (Field::Hour, 3_600)];
+    let finest = seconds.into_iter().find(|(field, _)| template.holds(*field));
+    Duration::from_secs(finest.map_or(86_400, |(_, seconds)| seconds))
+}
+
+fn unix_nanos(seconds: i64, fields: &Fields) -> Option<i64> {
+    seconds.checked_mul(1_000_000_000)?.checked_add(fields.fraction_ns.unwrap_or(0))
 }
 
 /// `None` where no calendar has it: a 13th month, a 60th second.
@@ -203,16 +239,16 @@ fn zone(name: &str) -> Result<TimeZone, LayoutError> {
     let found = match name {
         LOCAL => TimeZone::try_system(),
         "UTC" => Ok(TimeZone::UTC),
-        name => TimeZone::get(name),
+        name => DateTimeParser::new().parse_time_zone(name),
     };
     found.map_err(|source| LayoutError::TimeZone { zone: name.to_owned(), source })
 }
 
 impl LayoutConfig {
-    fn template_text(&self) -> Result<&str, LayoutError> {
+    fn templates(&self) -> Result<Vec<&str>, LayoutError> {
         match (self.layout, &self.template) {
-            (Some(preset), None) => Ok(preset.template()),
-            (None, Some(template)) => Ok(template),
+            (Some(preset), None) => Ok(preset.templates().to_vec()),
+            (None, Some(template)) => Ok(vec![template]),
             _ => Err(LayoutError::NotOne),
         }
     }
@@ -222,17 +258,28 @@ impl TryFrom<LayoutConfig> for Layout {
     type Error = LayoutError;
 
     fn try_from(config: LayoutConfig) -> Result<Layout, LayoutError> {
-        let template = Template::compile(config.template_text()?)?;
-        let always_utc = config.layout.is_some_and(Preset::is_always_utc);
-        let zone = match &config.time_zone {
-            Some(name) if always_utc && name != "UTC" => {
-                return Err(LayoutError::AlwaysUtc { zone: name.clone() });
+        let texts = config.templates()?;
+        if let Some(camera) = &config.camera {
+            check_id(camera)?;
+            if let Some(text) = texts.iter().find(|text| !text.contains("{camera}")) {
+                let template = (*text).to_owned();
+                return Err(LayoutError::NoCamera { template, camera: camera.clone() });
             }
-            Some(name) => zone(name)?,
-            None if always_utc => TimeZone::UTC,
-            None => zone(LOCAL)?,
+        }
+        let camera = config.camera.as_deref();
+        let mut templates = texts.into_iter().map(|text| Template::compile(text, camera));
+        let template = templates.next().ok_or(LayoutError::NotOne)??;
+        let further = templates.collect::<Result<_, _>>()?;
+        let utc = config.layout.filter(|preset| preset.is_always_utc());
+        let zone = match (utc, &config.time_zone) {
+            (Some(preset), Some(name)) if name != "UTC" => {
+                return Err(LayoutError::AlwaysUtc { preset, zone: name.clone() });
+            }
+            (Some(_), _) => TimeZone::UTC,
+            (None, Some(name)) => zone(name)?,
+            (None, None) => zone(LOCAL)?,
         };
-        Ok(Layout { config, template, zone })
+        Ok(Layout { config, template, further, zone })
     }
 }
 

@@ -1,125 +1,30 @@
 //! The syntax of naming templates: from text to a matcher, and from a matcher to names.
 //!
-//! Knows digits and literals, no calendar and no time zone. What it writes or matches is always a
-//! relative path without `.` and `..`: only literals could hold these, and [`Template::compile`] refuses them.
+//! Knows digits and letters, no calendar and no time zone. A name is matched in one pass from left to
+//! right that never goes back: each item takes the most it can, and [`Template::compile`] refuses a
+//! template in which something else could have been meant. What matches or is written is always a
+//! relative path without `.` and `..`.
 
 use super::LayoutError;
+use super::field::{Field, Fields, leading_digits};
 
 /// What may stand in a template, for error messages.
-pub(super) const PLACEHOLDERS: &str = "%Y %m %d %H %M %S %f %s %% {counter}";
-
-/// Digits written for `%f`, as MediaMTX and the ONVIF format have them: microseconds.
-pub(super) const FRACTION_DIGITS: u32 = 6;
-
-/// Digits of `%f` that are understood: nanoseconds.
-const MAX_FRACTION_DIGITS: usize = 9;
-
-/// A number in a name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Field {
-    Year,
-    Month,
-    Day,
-    Hour,
-    Minute,
-    Second,
-    Fraction,
-    UnixSeconds,
-    Counter,
-}
-
-impl Field {
-    fn of_letter(letter: char) -> Option<Field> {
-        Some(match letter {
-            'Y' => Field::Year,
-            'm' => Field::Month,
-            'd' => Field::Day,
-            'H' => Field::Hour,
-            'M' => Field::Minute,
-            'S' => Field::Second,
-            'f' => Field::Fraction,
-            's' => Field::UnixSeconds,
-            _ => return None,
-        })
-    }
-
-    fn placeholder(self) -> &'static str {
-        match self {
-            Field::Year => "%Y",
-            Field::Month => "%m",
-            Field::Day => "%d",
-            Field::Hour => "%H",
-            Field::Minute => "%M",
-            Field::Second => "%S",
-            Field::Fraction => "%f",
-            Field::UnixSeconds => "%s",
-            Field::Counter => "{counter}",
-        }
-    }
-
-    /// Digits of the field where their number is fixed.
-    fn width(self) -> Option<usize> {
-        match self {
-            Field::Year => Some(4),
-            Field::Month | Field::Day | Field::Hour | Field::Minute | Field::Second => Some(2),
-            Field::Fraction | Field::UnixSeconds | Field::Counter => None,
-        }
-    }
-}
-
-/// The numbers of one name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Fields {
-    pub year: Option<i64>,
-    pub month: Option<i64>,
-    pub day: Option<i64>,
-    pub hour: Option<i64>,
-    pub minute: Option<i64>,
-    pub second: Option<i64>,
-    pub fraction_ns: Option<i64>,
-    pub unix_seconds: Option<i64>,
-    pub counter: Option<i64>,
-    /// What one step of the last fraction digit is worth; zero where there is no fraction.
-    pub fraction_step_ns: u32,
-}
-
-impl Fields {
-    fn get(&self, field: Field) -> Option<i64> {
-        match field {
-            Field::Year => self.year,
-            Field::Month => self.month,
-            Field::Day => self.day,
-            Field::Hour => self.hour,
-            Field::Minute => self.minute,
-            Field::Second => self.second,
-            Field::Fraction => self.fraction_ns,
-            Field::UnixSeconds => self.unix_seconds,
-            Field::Counter => self.counter,
-        }
-    }
-
-    /// A field may stand in a template twice (a date in both directory and file name); `None` where
-    /// the two disagree.
-    fn set(&mut self, field: Field, value: i64) -> Option<()> {
-        let slot = match field {
-            Field::Year => &mut self.year,
-            Field::Month => &mut self.month,
-            Field::Day => &mut self.day,
-            Field::Hour => &mut self.hour,
-            Field::Minute => &mut self.minute,
-            Field::Second => &mut self.second,
-            Field::Fraction => &mut self.fraction_ns,
-            Field::UnixSeconds => &mut self.unix_seconds,
-            Field::Counter => &mut self.counter,
-        };
-        (*slot.get_or_insert(value) == value).then_some(())
-    }
-}
+pub(super) const PLACEHOLDERS: &str =
+    "%Y %y %m %d %F %H %M %S %f %s %% ? {counter} {digits} {camera} {this|that}";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Item {
+    /// Letters match in either case.
     Literal(String),
     Field(Field),
+    /// A number that is not looked at.
+    Digits,
+    /// A letter or digit that is not looked at.
+    Character,
+    /// Any camera; only where it is to be found out which there are.
+    AnyCamera,
+    /// The first is what is written.
+    OneOf(Vec<String>),
 }
 
 #[derive(Clone, Debug)]
@@ -128,12 +33,26 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn compile(text: &str) -> Result<Template, LayoutError> {
-        let template = Template { items: items(text)? };
+    /// `camera` is what stands for `{camera}`.
+    pub(super) fn compile(text: &str, camera: Option<&str>) -> Result<Template, LayoutError> {
+        let mut template = Template { items: items(text)? };
+        for item in &mut template.items {
+            if *item == Item::AnyCamera {
+                let camera = camera.map(str::to_owned);
+                let template = || text.to_owned();
+                let none = || LayoutError::WhichCamera { template: template() };
+                *item = Item::Literal(camera.ok_or_else(none)?);
+            }
+        }
         template.check_instant(text)?;
-        template.check_digits(text)?;
+        template.check_ends(text)?;
         template.check_path(text)?;
         Ok(template)
+    }
+
+    /// Matches the names of all cameras.
+    pub(super) fn of_any_camera(text: &str) -> Result<Template, LayoutError> {
+        Ok(Template { items: items(text)? })
     }
 
     pub(super) fn holds(&self, field: Field) -> bool {
@@ -142,15 +61,32 @@ impl Template {
 
     /// The numbers in `name`; `None` where it does not match from its first byte to its last.
     pub(super) fn read(&self, name: &str) -> Option<Fields> {
+        self.read_camera(name).map(|(fields, _)| fields)
+    }
+
+    /// As [`Template::read`], and the camera where the template takes any.
+    pub(super) fn read_camera<'a>(&self, name: &'a str) -> Option<(Fields, Option<&'a str>)> {
         let mut fields = Fields::default();
+        let mut camera = None;
         let mut rest = name;
         for item in &self.items {
             rest = match item {
-                Item::Literal(literal) => rest.strip_prefix(literal.as_str())?,
-                Item::Field(field) => read_field(*field, rest, &mut fields)?,
+                Item::Literal(text) => strip(rest, text)?,
+                Item::Field(field) => field.read(rest, &mut fields)?,
+                Item::Digits => split_at_least_one(rest, leading_digits(rest))?.1,
+                Item::Character => split_at_least_one(rest, leading_letters(rest).min(1))?.1,
+                Item::AnyCamera => {
+                    let (found, rest) = split_at_least_one(rest, leading_camera(rest))?;
+                    camera = Some(found);
+                    rest
+                }
+                Item::OneOf(texts) => {
+                    let fitting = texts.iter().filter_map(|text| strip(rest, text));
+                    fitting.min_by_key(|left| left.len())?
+                }
             };
         }
-        rest.is_empty().then_some(fields)
+        (rest.is_empty() && is_plain_path(name)).then_some((fields, camera))
     }
 
     /// The name with these numbers in it; one that is absent is written as 0.
@@ -158,8 +94,10 @@ impl Template {
         let mut name = String::new();
         for item in &self.items {
             match item {
-                Item::Literal(literal) => name.push_str(literal),
-                Item::Field(field) => name.push_str(&written(*field, fields)),
+                Item::Literal(text) => name.push_str(text),
+                Item::Field(field) => name.push_str(&field.write(fields)),
+                Item::Digits | Item::Character | Item::AnyCamera => name.push('0'),
+                Item::OneOf(texts) => name.push_str(texts.first().map_or("", String::as_str)),
             }
         }
         name
@@ -168,7 +106,7 @@ impl Template {
     /// An instant needs `%s`, or a date; a field that is there needs all coarser ones.
     fn check_instant(&self, text: &str) -> Result<(), LayoutError> {
         let require = |needed: Field, why: &'static str| {
-            if self.holds(needed) {
+            if self.holds(needed) || needed == Field::Year && self.holds(Field::ShortYear) {
                 return Ok(());
             }
             let missing = needed.placeholder();
@@ -189,16 +127,26 @@ impl Template {
         Ok(())
     }
 
-    /// A number of unknown length must not be followed by a digit: nothing would tell where it ends.
-    fn check_digits(&self, text: &str) -> Result<(), LayoutError> {
-        for (item, next) in self.items.iter().zip(self.items.iter().skip(1)) {
-            let Item::Field(field) = item else { continue };
-            let digit_follows = match next {
-                Item::Literal(literal) => literal.starts_with(|c: char| c.is_ascii_digit()),
-                Item::Field(_) => true,
+    /// It must be plain where an item ends: what follows a number of unknown length cannot begin with a
+    /// digit, and what follows a choice cannot look like the rest of a longer choice.
+    fn check_ends(&self, text: &str) -> Result<(), LayoutError> {
+        for (position, item) in self.items.iter().enumerate() {
+            let following = self.items.get(position + 1..).unwrap_or_default();
+            let ends = match item {
+                Item::Field(field) if field.width().is_none() => {
+                    !may_begin(following, |first| first.is_ascii_digit())
+                }
+                Item::Digits => !may_begin(following, |first| first.is_ascii_digit()),
+                Item::OneOf(texts) => texts.iter().all(|short| {
+                    let longer = texts.iter().filter_map(|long| strip(long, short)?.chars().next());
+                    longer.into_iter().all(|next| {
+                        !may_begin(following, |first| first.eq_ignore_ascii_case(&next))
+                    })
+                }),
+                _ => true,
             };
-            if field.width().is_none() && digit_follows {
-                let placeholder = field.placeholder();
+            if !ends {
+                let placeholder = item.placeholder();
                 return Err(LayoutError::Endless { template: text.to_owned(), placeholder });
             }
         }
@@ -207,89 +155,122 @@ impl Template {
 
     fn check_path(&self, text: &str) -> Result<(), LayoutError> {
         let sample = self.write(&Fields::default());
-        let plain = |part: &str| !matches!(part, "" | "." | "..");
-        if sample.split('/').all(plain) && !sample.contains(char::is_control) {
+        if is_plain_path(&sample) && !sample.contains(char::is_control) {
             return Ok(());
         }
         Err(LayoutError::NotAPath { template: text.to_owned() })
     }
 }
 
+impl Item {
+    fn placeholder(&self) -> String {
+        match self {
+            Item::Literal(text) => text.clone(),
+            Item::Field(field) => field.placeholder().to_owned(),
+            Item::Digits => "{digits}".to_owned(),
+            Item::Character => "?".to_owned(),
+            Item::AnyCamera => "{camera}".to_owned(),
+            Item::OneOf(texts) => format!("{{{}}}", texts.join("|")),
+        }
+    }
+}
+
+/// Whether a text that matches `items` can begin with such a character.
+fn may_begin(items: &[Item], wanted: impl Fn(char) -> bool) -> bool {
+    let mut digits = '0'..='9';
+    let mut letters = ('0'..='9').chain('A'..='Z').chain('a'..='z');
+    for item in items {
+        return match item {
+            Item::Literal(text) => text.chars().next().is_some_and(&wanted),
+            Item::Field(Field::UnixSeconds) => wanted('-') || digits.any(&wanted),
+            Item::Field(_) | Item::Digits => digits.any(&wanted),
+            Item::Character => letters.any(&wanted),
+            Item::AnyCamera => wanted('_') || wanted('-') || letters.any(&wanted),
+            Item::OneOf(texts)
+                if texts.iter().filter_map(|text| text.chars().next()).any(&wanted) =>
+            {
+                true
+            }
+            Item::OneOf(texts) if texts.iter().any(String::is_empty) => continue,
+            Item::OneOf(_) => false,
+        };
+    }
+    false
+}
+
+fn is_plain_path(name: &str) -> bool {
+    name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// What follows `text` in `rest`; FAT keeps no case, or a PC changes it.
+fn strip<'a>(rest: &'a str, text: &str) -> Option<&'a str> {
+    let (front, rest) = rest.split_at_checked(text.len())?;
+    front.eq_ignore_ascii_case(text).then_some(rest)
+}
+
+fn split_at_least_one(text: &str, length: usize) -> Option<(&str, &str)> {
+    (length > 0).then(|| text.split_at_checked(length))?
+}
+
+fn leading_letters(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_alphanumeric).count()
+}
+
+fn leading_camera(text: &str) -> usize {
+    let of_an_id = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.bytes().take_while(of_an_id).count()
+}
+
 fn items(text: &str) -> Result<Vec<Item>, LayoutError> {
-    let unknown = |placeholder: &str| LayoutError::UnknownPlaceholder {
-        template: text.to_owned(),
-        placeholder: placeholder.to_owned(),
-    };
     let mut items = Vec::new();
-    let mut literal = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let (field, length) = match first {
-            '%' => {
-                let letter = rest.chars().nth(1).ok_or_else(|| unknown("%"))?;
-                let placeholder = rest.get(..1 + letter.len_utf8()).unwrap_or(rest);
-                let field = Field::of_letter(letter);
-                if field.is_none() && letter != '%' {
-                    return Err(unknown(placeholder));
-                }
-                (field, placeholder.len())
-            }
-            '{' => {
-                let placeholder = Field::Counter.placeholder();
-                if !rest.starts_with(placeholder) {
-                    return Err(unknown(rest.split_inclusive('}').next().unwrap_or(rest)));
-                }
-                (Some(Field::Counter), placeholder.len())
-            }
-            other => (None, other.len_utf8()),
+        let length = match first {
+            '%' => rest.chars().nth(1).map_or(1, |letter| 1 + letter.len_utf8()),
+            '{' => rest.find('}').map_or(rest.len(), |end| end + 1),
+            _ => first.len_utf8(),
         };
-        match field {
-            Some(field) => {
-                if !literal.is_empty() {
-                    items.push(Item::Literal(std::mem::take(&mut literal)));
-                }
-                items.push(Item::Field(field));
+        let (placeholder, left) = rest.split_at(length);
+        rest = left;
+        match (first, placeholder) {
+            ('%', "%%") => push_literal(&mut items, "%"),
+            ('%', "%F") => {
+                items.push(Item::Field(Field::Year));
+                push_literal(&mut items, "-");
+                items.push(Item::Field(Field::Month));
+                push_literal(&mut items, "-");
+                items.push(Item::Field(Field::Day));
             }
-            None => literal.push(first),
+            ('%' | '{' | '?', _) => items.push(item(placeholder).ok_or_else(|| {
+                let (template, placeholder) = (text.to_owned(), placeholder.to_owned());
+                LayoutError::UnknownPlaceholder { template, placeholder }
+            })?),
+            (_, literal) => push_literal(&mut items, literal),
         }
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    if !literal.is_empty() {
-        items.push(Item::Literal(literal));
     }
     Ok(items)
 }
 
-/// Takes the field from the front of `rest`; returns what follows it.
-fn read_field<'a>(field: Field, rest: &'a str, fields: &mut Fields) -> Option<&'a str> {
-    let signed = field == Field::UnixSeconds && rest.starts_with('-');
-    let unsigned = rest.get(usize::from(signed)..)?;
-    let digits_there = unsigned.bytes().take_while(u8::is_ascii_digit).count();
-    let digits = field.width().unwrap_or(digits_there);
-    let (number, rest) = (digits <= digits_there).then(|| unsigned.split_at(digits))?;
-    let value: i64 = number.parse().ok()?;
-    let value = match field {
-        Field::Fraction => {
-            let absent = MAX_FRACTION_DIGITS.checked_sub(digits)?;
-            let step_ns = 10_u32.pow(u32::try_from(absent).ok()?);
-            fields.fraction_step_ns = step_ns;
-            value * i64::from(step_ns)
-        }
-        _ if signed => -value,
-        _ => value,
-    };
-    fields.set(field, value)?;
-    Some(rest)
+fn push_literal(items: &mut Vec<Item>, text: &str) {
+    match items.last_mut() {
+        Some(Item::Literal(literal)) => literal.push_str(text),
+        _ => items.push(Item::Literal(text.to_owned())),
+    }
 }
 
-fn written(field: Field, fields: &Fields) -> String {
-    let value = fields.get(field).unwrap_or(0);
-    match field {
-        Field::Fraction => {
-            let digits = FRACTION_DIGITS as usize;
-            let step_ns = 10_i64.pow(MAX_FRACTION_DIGITS as u32 - FRACTION_DIGITS);
-            format!("{:0digits$}", value / step_ns)
-        }
-        _ => format!("{value:0width$}", width = field.width().unwrap_or(0)),
+fn item(placeholder: &str) -> Option<Item> {
+    match placeholder {
+        "?" => return Some(Item::Character),
+        "{counter}" => return Some(Item::Field(Field::Counter)),
+        "{digits}" => return Some(Item::Digits),
+        "{camera}" => return Some(Item::AnyCamera),
+        _ => {}
     }
+    if let Some(letter) = placeholder.strip_prefix('%') {
+        return letter.chars().next().and_then(Field::of_letter).map(Item::Field);
+    }
+    let choice = placeholder.strip_prefix('{')?.strip_suffix('}')?;
+    let plain = !choice.contains(['%', '{', '?']);
+    (plain && choice.contains('|'))
+        .then(|| Item::OneOf(choice.split('|').map(str::to_owned).collect()))
 }

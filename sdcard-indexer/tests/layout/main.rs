@@ -6,6 +6,9 @@
     reason = "what builds a test's cases fails as the test does"
 )]
 
+mod detection;
+mod presets;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -140,16 +143,80 @@ fn a_template_that_cannot_work_is_refused_with_what_is_allowed() {
     assert_eq!(
         refusal("%Y-%m-%d_%H-%Q.mp4"),
         "template `%Y-%m-%d_%H-%Q.mp4`: `%Q` is not known; \
-         allowed are %Y %m %d %H %M %S %f %s %% {counter}"
+         allowed are %Y %y %m %d %F %H %M %S %f %s %% ? {counter} {digits} {camera} {this|that}"
     );
-    assert!(refusal("%Y%m%d{camera}.mp4").contains("`{camera}` is not known"));
+    for unknown in ["{stream}", "{mp4}", "{counter", "{a|%Y}", "{a|{b}", "{}", "%é"] {
+        let said = refusal(&format!("%F{unknown}"));
+        assert!(said.contains("` is not known"), "{unknown}: {said}");
+    }
+    assert!(refusal("%F/{camera}.mp4").contains("say which by `camera = "));
     assert!(refusal("%Y%m%d%").contains("`%` is not known"));
     assert!(refusal("%Y%m%d-%M.mp4").contains("lacks %H: a finer field is there"));
     assert!(refusal("{counter}.mp4").contains("lacks %Y"));
-    assert!(refusal("%s%f.mp4").contains("a digit may not follow %s"));
-    assert!(refusal("%s0.mp4").contains("a digit may not follow %s"));
     for escaping in ["/%s.mp4", "../%s.mp4", "a//%s", "%s/", "a/./%s", "%s\0"] {
         assert!(refusal(escaping).contains("is not a relative path"), "{escaping}");
+    }
+}
+
+#[test]
+fn a_template_that_could_be_read_in_two_ways_is_refused() {
+    for (template, unclear) in [
+        ("%s%f.mp4", "%s"),
+        ("%s0.mp4", "%s"),
+        ("%s?.mp4", "%s"),
+        ("%s{|-}%f.mp4", "%s"),
+        ("%F{digits}{|x|7}.mp4", "{digits}"),
+        ("%F_{counter}{digits}.mp4", "{counter}"),
+        ("%F{|1}%H.mp4", "{|1}"),
+        ("%F{A|ab}Bc.mp4", "{A|ab}"),
+        ("%F{|P}{|x}pq.mp4", "{|P}"),
+        ("%F{|-}%s.mp4", "{|-}"),
+    ] {
+        let said = refusal(template);
+        assert!(said.contains(&format!("where {unclear} ends cannot be told")), "{said}");
+    }
+    for template in ["%F{|P|PF}_.mp4", "%s{|x}-%f.mp4", "%F{a|ab}c.mp4", "%F{|x}%H.mp4"] {
+        assert!(Layout::new(template, "UTC").is_ok(), "{template}");
+    }
+}
+
+#[test]
+fn the_longest_choice_that_fits_is_taken_and_the_first_is_written() {
+    let layout = Layout::new("{RO/||RO/Old/}%F.{mp4|m4v}", "UTC").unwrap();
+    for name in ["RO/2026-11-23.mp4", "2026-11-23.M4V", "ro/old/2026-11-23.mp4"] {
+        assert!(layout.parse(Path::new(name)).is_some(), "{name}");
+    }
+    assert_eq!(layout.parse(Path::new("RO/RO/2026-11-23.mp4")), None);
+    assert_eq!(layout.path_for(at("2026-11-23T10:00:00Z"), 0), Path::new("RO/2026-11-23.mp4"));
+}
+
+#[test]
+fn choices_never_lead_out_of_the_root() {
+    let layout = Layout::new("{a|.}{b|.}/{|../}%F.mp4", "UTC").unwrap();
+    assert!(layout.parse(Path::new("ab/2026-11-23.mp4")).is_some());
+    for name in ["../2026-11-23.mp4", "ab/../2026-11-23.mp4"] {
+        assert_eq!(layout.parse(Path::new(name)), None, "{name}");
+    }
+}
+
+#[test]
+fn two_digit_years_are_those_of_this_century() {
+    let layout = Layout::new("%y%m%d.mp4", "UTC").unwrap();
+    for year in ["2000-01-01T00:00:00Z", "2026-11-23T00:00:00Z", "2099-12-31T00:00:00Z"] {
+        let named = layout.parse(&layout.path_for(at(year), 0)).unwrap();
+        assert_eq!(named.start, at(year));
+    }
+    let twice = Layout::new("%Y/%y%m%d.mp4", "UTC").unwrap();
+    assert!(twice.parse(Path::new("2026/261123.mp4")).is_some());
+    assert_eq!(twice.parse(Path::new("1926/261123.mp4")), None);
+}
+
+#[test]
+fn a_time_zone_is_a_name_an_offset_or_a_rule() {
+    let name = Path::new("2026-07-01_12-00-00.mp4");
+    for zone in ["Europe/Berlin", "+02:00", "CET-1CEST,M3.5.0,M10.5.0/3"] {
+        let layout = Layout::preset(Preset::Ffmpeg, zone).unwrap();
+        assert_eq!(layout.parse(name), named("2026-07-01T10:00:00Z", SECOND, None), "{zone}");
     }
 }
 
@@ -174,6 +241,7 @@ fn a_configuration_reads_a_layout_and_writes_it_back() {
         "layout = \"onvif\"\n",
         "layout = \"mediamtx\"\ntime_zone = \"Europe/Berlin\"\n",
         "template = \"%s.mp4\"\ntime_zone = \"UTC\"\n",
+        "layout = \"viofo\"\ntime_zone = \"-05:00\"\ncamera = \"F\"\n",
     ] {
         let layout: Layout = toml::from_str(text).unwrap();
         assert_eq!(toml::to_string(&layout).unwrap(), text);
@@ -184,9 +252,11 @@ fn a_configuration_reads_a_layout_and_writes_it_back() {
 fn a_wrong_configuration_is_told_what_is_allowed() {
     let refusal = |text: &str| toml::from_str::<Layout>(text).unwrap_err().to_string();
     let presets = refusal("layout = \"hikvision\"");
-    assert!(presets.contains("`onvif`, `mediamtx`, `ffmpeg`"), "{presets}");
+    for preset in Preset::ALL {
+        assert!(presets.contains(&format!("`{preset}`")), "{presets}");
+    }
     let keys = refusal("zone = \"UTC\"");
-    assert!(keys.contains("`layout`, `template`, `time_zone`"), "{keys}");
+    assert!(keys.contains("`layout`, `template`, `time_zone`, `camera`"), "{keys}");
     assert!(refusal("time_zone = \"UTC\"").contains("either `layout"));
     assert!(refusal("layout = \"onvif\"\ntemplate = \"%s\"").contains("either `layout"));
     assert!(toml::from_str::<LayoutConfig>("layout = 1").is_err());
@@ -201,10 +271,11 @@ fn any_layout() -> impl Strategy<Value = Layout> {
         "UTC",
     ]);
     let template = prop::sample::select(vec![
-        Preset::Onvif.template(),
-        Preset::MediaMtx.template(),
-        Preset::Ffmpeg.template(),
-        "%Y/%m/%d/%H/%M.%s-%f.ts",
+        Preset::Onvif.templates()[0],
+        Preset::MediaMtx.templates()[0],
+        Preset::Ffmpeg.templates()[0],
+        "%Y/%m/%d/%H/%M.%s-%f.{ts|m2ts}",
+        "{|a/|ab/}%F/{digits}_?%H%M{-|-x}{counter}_{digits}.mp4",
         "%Y%m%d%H%M.mp4",
         "%Y%m%d/%H.mp4",
         "%Y%m%d.mp4",
@@ -251,11 +322,11 @@ proptest! {
     }
 
     #[test]
-    fn no_name_and_no_template_panics(text in "[-/%{}a-zA-Z0-9_.]{0,40}", layout in any_layout()) {
+    fn no_name_and_no_template_panics(text in "[-/%{}|?a-zA-Z0-9_.]{0,40}|%[YFs](%[mdHMSfy]|[{]([|]?[PE/.0]){1,3}[}]|[{]counter[}]|[{]digits[}]|[?]|[-._/0a]){0,12}", layout in any_layout()) {
         let _ = layout.parse(Path::new(&text));
         if let Ok(layout) = Layout::new(&text, "UTC") {
-            let path = layout.path_for(Timestamp::UNIX_EPOCH, 0);
-            prop_assert!(layout.parse(&path).is_some());
+            let path = layout.path_for(at("2026-11-23T10:05:07.25Z"), 7);
+            prop_assert!(layout.parse(&path).is_some(), "{}", path.display());
         }
     }
 }

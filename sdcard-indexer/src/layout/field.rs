@@ -1,0 +1,160 @@
+//! The numbers in a name: how wide they are, and how they are read and written.
+
+/// Digits written for `%f`, as MediaMTX and the ONVIF format have them: microseconds.
+pub(super) const FRACTION_DIGITS: u32 = 6;
+
+/// Digits of `%f` that are understood: nanoseconds.
+const MAX_FRACTION_DIGITS: usize = 9;
+
+/// What `%y` counts from.
+const SHORT_YEAR_BASE: i64 = 2000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Field {
+    Year,
+    ShortYear,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    Second,
+    Fraction,
+    UnixSeconds,
+    Counter,
+}
+
+impl Field {
+    pub(super) fn of_letter(letter: char) -> Option<Field> {
+        Some(match letter {
+            'Y' => Field::Year,
+            'y' => Field::ShortYear,
+            'm' => Field::Month,
+            'd' => Field::Day,
+            'H' => Field::Hour,
+            'M' => Field::Minute,
+            'S' => Field::Second,
+            'f' => Field::Fraction,
+            's' => Field::UnixSeconds,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn placeholder(self) -> &'static str {
+        match self {
+            Field::Year => "%Y",
+            Field::ShortYear => "%y",
+            Field::Month => "%m",
+            Field::Day => "%d",
+            Field::Hour => "%H",
+            Field::Minute => "%M",
+            Field::Second => "%S",
+            Field::Fraction => "%f",
+            Field::UnixSeconds => "%s",
+            Field::Counter => "{counter}",
+        }
+    }
+
+    /// Digits of the field where their number is fixed.
+    pub(super) fn width(self) -> Option<usize> {
+        match self {
+            Field::Year => Some(4),
+            Field::ShortYear
+            | Field::Month
+            | Field::Day
+            | Field::Hour
+            | Field::Minute
+            | Field::Second => Some(2),
+            Field::Fraction | Field::UnixSeconds | Field::Counter => None,
+        }
+    }
+
+    /// Takes the field from the front of `rest`; returns what follows it.
+    pub(super) fn read<'a>(self, rest: &'a str, fields: &mut Fields) -> Option<&'a str> {
+        let signed = self == Field::UnixSeconds && rest.starts_with('-');
+        let unsigned = rest.get(usize::from(signed)..)?;
+        let digits_there = leading_digits(unsigned);
+        let digits = self.width().unwrap_or(digits_there);
+        let (number, rest) = (digits <= digits_there).then(|| unsigned.split_at(digits))?;
+        let value: i64 = number.parse().ok()?;
+        let value = match self {
+            Field::Fraction => {
+                let absent = MAX_FRACTION_DIGITS.checked_sub(digits)?;
+                let step_ns = 10_u32.pow(u32::try_from(absent).ok()?);
+                fields.fraction_step_ns = step_ns;
+                value * i64::from(step_ns)
+            }
+            Field::ShortYear => SHORT_YEAR_BASE + value,
+            _ if signed => -value,
+            _ => value,
+        };
+        fields.set(self, value)?;
+        Some(rest)
+    }
+
+    /// The field as it stands in a name; one that is absent is written as 0.
+    pub(super) fn write(self, fields: &Fields) -> String {
+        let value = fields.get(self).unwrap_or(0);
+        match self {
+            Field::Fraction => {
+                let digits = FRACTION_DIGITS as usize;
+                let step_ns = 10_i64.pow(MAX_FRACTION_DIGITS as u32 - FRACTION_DIGITS);
+                format!("{:0digits$}", value / step_ns)
+            }
+            Field::ShortYear => format!("{:02}", value.rem_euclid(100)),
+            _ => format!("{value:0width$}", width = self.width().unwrap_or(0)),
+        }
+    }
+}
+
+/// The numbers of one name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Fields {
+    pub year: Option<i64>,
+    pub month: Option<i64>,
+    pub day: Option<i64>,
+    pub hour: Option<i64>,
+    pub minute: Option<i64>,
+    pub second: Option<i64>,
+    pub fraction_ns: Option<i64>,
+    pub unix_seconds: Option<i64>,
+    pub counter: Option<i64>,
+    /// What one step of the last fraction digit is worth; zero where there is no fraction.
+    pub fraction_step_ns: u32,
+}
+
+impl Fields {
+    fn get(&self, field: Field) -> Option<i64> {
+        match field {
+            Field::Year | Field::ShortYear => self.year,
+            Field::Month => self.month,
+            Field::Day => self.day,
+            Field::Hour => self.hour,
+            Field::Minute => self.minute,
+            Field::Second => self.second,
+            Field::Fraction => self.fraction_ns,
+            Field::UnixSeconds => self.unix_seconds,
+            Field::Counter => self.counter,
+        }
+    }
+
+    /// A field may stand in a template twice (a date in both directory and file name); `None` where
+    /// the two disagree.
+    fn set(&mut self, field: Field, value: i64) -> Option<()> {
+        let slot = match field {
+            Field::Year | Field::ShortYear => &mut self.year,
+            Field::Month => &mut self.month,
+            Field::Day => &mut self.day,
+            Field::Hour => &mut self.hour,
+            Field::Minute => &mut self.minute,
+            Field::Second => &mut self.second,
+            Field::Fraction => &mut self.fraction_ns,
+            Field::UnixSeconds => &mut self.unix_seconds,
+            Field::Counter => &mut self.counter,
+        };
+        (*slot.get_or_insert(value) == value).then_some(())
+    }
+}
+
+pub(super) fn leading_digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
