@@ -3,6 +3,7 @@
 //! Pure: its caller lists a directory, and decides what to do with a guess. Nothing is ever taken for
 //! certain: a guess says how many files speak for it, and which other layout could have been meant.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,13 +13,16 @@ use super::template::Template;
 use super::{LayoutConfig, Preset, civil, unix_nanos};
 use crate::time::Timestamp;
 
-/// Files that are looked at, of those that look like recordings; further ones are not.
-pub const MAX_SAMPLES: usize = 4_096;
+/// Files that are weighed at once; what each such batch says is added up.
+const BATCH: usize = 4_096;
+
+/// Cameras that are told of one layout.
+const MAX_CAMERAS: usize = 64;
 
 /// A layout's names may begin so many directories below the one that was listed.
 const MAX_ROOT_DEPTH: usize = 6;
 
-/// Pairs of preset and root that are weighed, those with most files.
+/// Pairs of preset and root that are kept, those with most files.
 const MAX_CANDIDATES: usize = 64;
 
 /// What else may be a recording; other files speak neither for nor against a layout.
@@ -39,12 +43,11 @@ const MODIFIED_EARLY: Duration = Duration::from_secs(3);
 /// A recorder may begin its next file before it has closed the last one.
 const MODIFIED_LATE: Duration = Duration::from_secs(120);
 
-/// A file of the directory whose layout is sought; best given in the order of their names, as a walk
-/// has them, with none left out.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
+/// A file of the directory whose layout is sought, given in the order in which a walk comes by.
+#[derive(Clone, Debug)]
+pub struct Sample {
     /// Relative to that directory.
-    pub path: &'a Path,
+    pub path: PathBuf,
     /// As the file system has it; on FAT a local time, read as if it were UTC.
     pub modified: Option<Timestamp>,
 }
@@ -65,8 +68,8 @@ pub struct Guess {
     pub future: usize,
     /// Names that tell the same instant, of the same camera, as another.
     pub repeated: usize,
-    /// How far the names are ahead of UTC, as far as the files' modification times tell. These are kept by
-    /// copying a card only if the copy was told to.
+    /// How far the names are ahead of UTC, as far as the files' modification times tell, and tell the same
+    /// all along. Not every way of copying a card keeps these times.
     pub utc_offset_minutes: Option<i32>,
     /// Other presets that are at least as convincing below the same root.
     pub rivals: Vec<Preset>,
@@ -106,6 +109,30 @@ impl Guess {
         reason
     }
 
+    /// Takes in what another batch of the same files says.
+    fn merge(&mut self, other: Guess) {
+        self.matched += other.matched;
+        self.of += other.of;
+        self.future += other.future;
+        self.repeated += other.repeated;
+        if self.utc_offset_minutes != other.utc_offset_minutes {
+            self.utc_offset_minutes = None;
+        }
+        self.cameras.extend(other.cameras);
+        self.cameras.sort_unstable();
+        self.cameras.dedup();
+        self.cameras.truncate(MAX_CAMERAS);
+    }
+
+    fn rivals_in(&self, guesses: &[Guess]) -> Vec<Preset> {
+        let as_good = |other: &&Guess| {
+            other.root == self.root
+                && other.preset != self.preset
+                && other.confidence() >= self.confidence()
+        };
+        guesses.iter().filter(as_good).map(|rival| rival.preset).collect()
+    }
+
     /// One layout for each camera, or one where there is but one; with the time zone if it is known.
     pub fn configs(&self) -> Vec<LayoutConfig> {
         let time_zone = match self.utc_offset_minutes {
@@ -128,50 +155,59 @@ impl Guess {
 /// The layouts that a directory may have, most convincing first; none where no name fits any.
 ///
 /// A directory may well be of several: a recording of each encoder output below a root of its own.
-pub fn detect<'a>(samples: impl IntoIterator<Item = Sample<'a>>, now: Timestamp) -> Vec<Guess> {
-    let samples: Vec<Sample<'_>> =
-        samples.into_iter().filter(|sample| is_media(sample.path)).take(MAX_SAMPLES).collect();
+pub fn detect(samples: impl IntoIterator<Item = Sample>, now: Timestamp) -> Vec<Guess> {
     let presets = Preset::ALL.map(Candidate::new);
-    let mut found: BTreeMap<(&Path, Preset), Vec<Match<'_>>> = BTreeMap::new();
-    let mut deepest: Vec<Option<usize>> = vec![None; samples.len()];
-    for ((index, sample), deepest) in samples.iter().enumerate().zip(&mut deepest) {
-        for candidate in &presets {
-            let Some((root, named)) = candidate.find(sample, index) else { continue };
-            *deepest = (*deepest).max(Some(root.components().count()));
-            found.entry((root, candidate.preset)).or_default().push(named);
+    let mut samples = samples.into_iter().filter(|sample| is_media(&sample.path));
+    let mut guesses: Vec<Guess> = Vec::new();
+    loop {
+        let batch: Vec<Sample> = samples.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            break;
         }
+        for guess in weigh_batch(&presets, &batch, now) {
+            let alike =
+                |known: &&mut Guess| (known.preset, &known.root) == (guess.preset, &guess.root);
+            match guesses.iter_mut().find(alike) {
+                Some(known) => known.merge(guess),
+                None => guesses.push(guess),
+            }
+        }
+        guesses.sort_by_key(|guess| Reverse(guess.matched));
+        guesses.truncate(MAX_CANDIDATES);
     }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by_key(|(_, matches)| std::cmp::Reverse(matches.len()));
-    found.truncate(MAX_CANDIDATES);
-
-    let mut guesses: Vec<Guess> = found
-        .into_iter()
-        .map(|((root, preset), matches)| {
-            let depth = Some(root.components().count());
-            let matching: BTreeSet<usize> = matches.iter().map(|found| found.index).collect();
-            let of =
-                samples.iter().zip(&deepest).enumerate().filter(|(index, (sample, deepest))| {
-                    matching.contains(index) || sample.path.starts_with(root) && **deepest <= depth
-                });
-            weigh(preset, root, of.count(), matches, now)
-        })
-        .collect();
-    for index in 0..guesses.len() {
-        let Some(guess) = guesses.get(index) else { continue };
-        let as_good =
-            |other: &&Guess| other.root == guess.root && other.confidence() >= guess.confidence();
-        let rivals = guesses.iter().filter(as_good).map(|other| other.preset);
-        let rivals = rivals.filter(|rival| *rival != guess.preset).collect();
-        if let Some(guess) = guesses.get_mut(index) {
-            guess.rivals = rivals;
-        }
+    let rivals: Vec<Vec<Preset>> = guesses.iter().map(|guess| guess.rivals_in(&guesses)).collect();
+    for (guess, rivals) in guesses.iter_mut().zip(rivals) {
+        guess.rivals = rivals;
     }
     guesses.sort_by(|one, other| {
         let weight = |guess: &Guess| (guess.confidence(), guess.matched);
         weight(other).cmp(&weight(one)).then_with(|| one.root.cmp(&other.root))
     });
     guesses
+}
+
+fn weigh_batch(presets: &[Candidate], samples: &[Sample], now: Timestamp) -> Vec<Guess> {
+    let mut found: BTreeMap<(&Path, Preset), Vec<Match<'_>>> = BTreeMap::new();
+    let mut deepest: Vec<Option<usize>> = vec![None; samples.len()];
+    for ((index, sample), deepest) in samples.iter().enumerate().zip(&mut deepest) {
+        for candidate in presets {
+            let Some((root, named)) = candidate.find(sample, index) else { continue };
+            *deepest = (*deepest).max(Some(root.components().count()));
+            found.entry((root, candidate.preset)).or_default().push(named);
+        }
+    }
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.sort_by_key(|(_, matches)| Reverse(matches.len()));
+    found.truncate(MAX_CANDIDATES);
+    let weigh = |((root, preset), matches): ((&Path, Preset), Vec<Match<'_>>)| {
+        let depth = Some(root.components().count());
+        let matching: BTreeSet<usize> = matches.iter().map(|found| found.index).collect();
+        let of = samples.iter().zip(&deepest).enumerate().filter(|(index, (sample, deepest))| {
+            matching.contains(index) || sample.path.starts_with(root) && **deepest <= depth
+        });
+        weigh(preset, root, of.count(), matches, now)
+    };
+    found.into_iter().map(weigh).collect()
 }
 
 fn is_media(path: &Path) -> bool {
@@ -206,7 +242,7 @@ impl Candidate {
     }
 
     /// With the root that is nearest to the top.
-    fn find<'a>(&self, sample: &Sample<'a>, index: usize) -> Option<(&'a Path, Match<'a>)> {
+    fn find<'a>(&self, sample: &'a Sample, index: usize) -> Option<(&'a Path, Match<'a>)> {
         let path = sample.path.to_str()?;
         let ends = std::iter::once(0).chain(path.match_indices('/').map(|(slash, _)| slash + 1));
         ends.take(MAX_ROOT_DEPTH + 1).find_map(|begin| {
@@ -250,7 +286,7 @@ fn weigh(
     Guess {
         preset,
         root: root.to_owned(),
-        cameras: cameras.into_iter().map(str::to_owned).collect(),
+        cameras: cameras.into_iter().take(MAX_CAMERAS).map(str::to_owned).collect(),
         matched: matches.len(),
         of,
         future: matches.iter().filter(|found| found.start > latest).count(),

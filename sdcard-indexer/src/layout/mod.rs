@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{InvalidId, check_id};
 use crate::time::Timestamp;
 
-pub use detect::{Guess, MAX_SAMPLES, Sample, detect};
+pub use detect::{Guess, Sample, detect};
 use field::{FRACTION_DIGITS, Field, Fields};
 pub use preset::Preset;
 use template::{PLACEHOLDERS, Template};

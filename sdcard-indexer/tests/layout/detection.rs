@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sdcard_indexer::layout::{Guess, Layout, LayoutConfig, MAX_SAMPLES, Preset, Sample, detect};
+use sdcard_indexer::layout::{Guess, Layout, LayoutConfig, Preset, Sample, detect};
 use sdcard_indexer::time::Timestamp;
 
 use crate::at;
@@ -18,7 +18,8 @@ fn now() -> Timestamp {
 }
 
 fn guesses(files: &[File]) -> Vec<Guess> {
-    let samples = files.iter().map(|(path, modified)| Sample { path, modified: *modified });
+    let files = files.iter().cloned();
+    let samples = files.map(|(path, modified)| Sample { path, modified });
     detect(samples, now())
 }
 
@@ -255,8 +256,15 @@ fn no_name_that_fits_is_no_guess() {
 }
 
 #[test]
-fn only_so_many_names_are_looked_at() {
-    let layout = preset(Preset::Wyze, None, "UTC");
-    let files = recorded(&layout, "", 2 * MAX_SAMPLES as u32, Duration::from_secs(1));
-    assert_eq!(guesses(&files)[0].of, MAX_SAMPLES);
+fn a_stream_that_comes_after_many_others_is_found_too_and_counts_add_up() {
+    let (raptor, wyze) =
+        (preset(Preset::Raptor, None, "UTC"), preset(Preset::Wyze, None, "+01:00"));
+    let mut files = recorded(&raptor, "main", 10_000, Duration::from_secs(10));
+    files.extend(recorded(&wyze, "record", 20, MINUTE));
+    let found = guesses(&files);
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[0].preset, found[0].matched, found[0].of), (Preset::Raptor, 10_000, 10_000));
+    assert_eq!((found[0].repeated, found[0].utc_offset_minutes), (0, Some(0)));
+    assert_eq!((found[1].preset, found[1].matched), (Preset::Wyze, 20));
+    assert_eq!(found[1].utc_offset_minutes, Some(60));
 }
