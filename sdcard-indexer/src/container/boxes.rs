@@ -137,6 +137,18 @@ impl BoxHeader {
         Ok(BoxHeader::parse(window.bytes(source, at, available)?, at, limit))
     }
 
+    /// The same of a box at top level, past the window where that does not hold its header. `at` may lie anywhere.
+    pub(super) fn peek<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        window: &Window,
+        at: u64,
+    ) -> Result<Option<BoxHeader>, ContainerError> {
+        let Some(available) = source.end.checked_sub(at) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        window.copy(source, at, available.min(16) as usize, &mut bytes)?;
+        Ok(BoxHeader::parse(&bytes, at, source.end))
+    }
+
     /// The next box inside of one that ends at `limit`; `None` at the end. Fewer bytes than a header
     /// needs are padding.
     pub(super) fn read_child<R: Read + Seek>(

@@ -87,6 +87,28 @@ impl FragmentCursor {
         self.end
     }
 
+    /// Up to where fragments were taken up.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// All samples of the fragments up to [`Self::position`] were handed out.
+    pub(super) fn is_between_fragments(&self) -> bool {
+        self.done_runs == self.runs.len()
+            && self.current.as_ref().is_none_or(|run| run.samples == 0)
+    }
+
+    /// Number of the fragment that was taken up last (8.8.5); 0 where it has none.
+    pub(super) fn sequence(&self) -> u32 {
+        let mut boxes = Fields::new("mfhd", 0, &self.moof);
+        match boxes.next_box("mfhd") {
+            Ok(Some((kind, mut fields))) if &kind == b"mfhd" => {
+                fields.skip(4).and_then(|()| fields.u32()).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     /// The next sample. `decode_ticks` is its decode time where nothing in the file gives one: the sum of
     /// all durations before the first fragment.
     pub(super) fn next<R: Read + Seek>(

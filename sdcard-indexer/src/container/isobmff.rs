@@ -8,10 +8,14 @@ use std::ops::Range;
 
 use super::boxes::{BoxHeader, Source, Window};
 use super::fmp4::FragmentCursor;
+use super::in_band::{self, InBandKind, InBandTime, ProducerReference};
 use super::movie::{Movie, TrackLayout};
-use super::mp4::TableCursor;
+use super::mp4::{self, TableCursor};
+use super::sample_entry::SampleEntry;
+use super::tail::{Fragments, Tail};
 use super::track::{MediaTime, NANOS_PER_SECOND, Sample, Track, TrackKind, rescale};
 use super::{Container, ContainerError, End};
+use crate::time::Timestamp;
 
 /// What a file may begin with (ISO/IEC 14496-12 and QuickTime).
 const FIRST_BOXES: [&[u8; 4]; 11] = [
@@ -40,6 +44,11 @@ pub(crate) struct Recording {
     media: Range<u64>,
     /// Where the first fragment stands.
     fragments: Option<u64>,
+    /// The first `sidx` and `prft` before it.
+    index: Option<BoxHeader>,
+    reference_time: Option<BoxHeader>,
+    /// The UTC of tick 0, where `moov` has it.
+    began_at: Option<Timestamp>,
     /// How it ends, as far as its box headers tell.
     end: End,
 }
@@ -65,6 +74,74 @@ impl Recording {
             recording_end: self.end,
             media_end: 0,
         })
+    }
+
+    /// A cursor after the last sample of the primary track, and when that has been shown, where head and tail
+    /// tell; see [`Tail::find`] for fragments. Of a plain file that is whole, the run-length tables tell it.
+    pub(super) fn tail<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+    ) -> Result<Option<(Cursor, MediaTime)>, ContainerError> {
+        let Some(layout) = self.layouts.get(self.primary) else { return Ok(None) };
+        let Some(mut cursor) = self.cursor(self.primary, window) else { return Ok(None) };
+        let shown_until = if let Some(first) = self.fragments {
+            let (layouts, track) = (&self.layouts[..], self.primary);
+            let (recording_start, index) = (self.start, self.index);
+            let fragments = Fragments { layouts, track, recording_start, first, index };
+            Tail::find(source, window, fragments)?.map(|tail| {
+                cursor.fragments = Some(tail.cursor);
+                tail.shown_until
+            })
+        } else if !self.end.torn
+            && mp4::ends_within(source, &layout.tables, self.start, &self.media)?
+        {
+            mp4::shown_until(source, &layout.tables)?
+        } else {
+            None
+        };
+        cursor.table.finish();
+        Ok(shown_until.map(|ticks| (cursor, layout.track.media_time(ticks))))
+    }
+
+    /// When the recording says that it was made. `first` is the first sample of the primary track: of the
+    /// pictures, only its head is read.
+    pub(super) fn in_band<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        first: &Sample,
+    ) -> Result<Option<InBandTime>, ContainerError> {
+        if let Some(header) = self.reference_time {
+            let mut window = window.clone();
+            let fields = header.head(source, &mut window, "prft", 4 + 4 + 8 + 8)?;
+            let reference = ProducerReference::read(fields).unwrap_or(None);
+            let track = |id| self.layouts.iter().map(|l| &l.track).find(|t| t.track_id == id);
+            let time = reference.and_then(|reference| {
+                let media = track(reference.track_id)?.media_time(reference.ticks);
+                let kind = InBandKind::ProducerReference;
+                Some(InBandTime { media, utc: reference.utc, kind })
+            });
+            if time.is_some() {
+                return Ok(time);
+            }
+        }
+        let Some(primary) = self.track(self.primary) else { return Ok(None) };
+        let entry = SampleEntry::first_of(&primary.sample_description).unwrap_or_default();
+        if let Some(framing) = entry.framing() {
+            let mut head = Vec::new();
+            let length = (first.size_bytes as usize).min(in_band::ACCESS_UNIT_HEAD_BYTES);
+            window.copy(source, first.offset, length, &mut head)?;
+            if let Some(utc) = in_band::precision_time_stamp(&head, primary.codec, framing) {
+                let (media, kind) = (first.starts_at(primary), InBandKind::PrecisionTimeStamp);
+                return Ok(Some(InBandTime { media, utc, kind }));
+            }
+        }
+        Ok(self.began_at.map(|utc| InBandTime {
+            media: primary.media_time(0),
+            utc,
+            kind: InBandKind::SegmentInfo,
+        }))
     }
 }
 
@@ -135,6 +212,8 @@ struct Scan {
     moov: Option<BoxHeader>,
     media: Option<Range<u64>>,
     fragments: Option<u64>,
+    index: Option<BoxHeader>,
+    reference_time: Option<BoxHeader>,
     end: End,
 }
 
@@ -144,7 +223,14 @@ impl Scan {
         window: &mut Window,
         start: u64,
     ) -> Result<Scan, ContainerError> {
-        let mut scan = Scan { moov: None, media: None, fragments: None, end: End::torn(start) };
+        let mut scan = Scan {
+            moov: None,
+            media: None,
+            fragments: None,
+            index: None,
+            reference_time: None,
+            end: End::torn(start),
+        };
         let mut at = start;
         while at < source.end {
             let Some(header) = BoxHeader::read(source, window, at, source.end)? else {
@@ -168,6 +254,8 @@ impl Scan {
                     let from = scan.media.map_or(header.body, |media| media.start);
                     scan.media = Some(from..header.end.min(source.end));
                 }
+                (b"sidx", _) => scan.index = scan.index.or(Some(header)),
+                (b"prft", _) => scan.reference_time = scan.reference_time.or(Some(header)),
                 _ => {}
             }
             if !header.within(source.end) {
@@ -191,6 +279,9 @@ impl Recording {
             start,
             media: scan.media.unwrap_or(0..0),
             fragments: scan.fragments,
+            index: scan.index,
+            reference_time: scan.reference_time,
+            began_at: movie.began_at,
             end: scan.end,
         }
     }

@@ -12,17 +12,18 @@
 
 mod boxes;
 mod fmp4;
+mod in_band;
 mod isobmff;
 mod movie;
 mod mp4;
+mod sample_entry;
+mod tail;
 pub mod track;
 mod walk;
 
+pub use in_band::{InBandKind, InBandTime};
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
 pub(crate) use walk::{Cursor, Recording, Walk};
-
-use boxes::{Source, Window};
-use walk::Format;
 
 use std::io::{Read, Seek};
 use std::ops::Range;
@@ -81,6 +82,8 @@ pub struct Summary {
     pub torn: bool,
     /// Recordings that follow one another in the file (a second `ftyp`/`moov`); 1 ordinarily.
     pub recordings: u32,
+    /// When the first recording says that it was made.
+    pub in_band: Option<InBandTime>,
 }
 
 /// A place where playing, and cutting, can begin.
@@ -108,7 +111,7 @@ impl End {
     }
 }
 
-/// Tier T1. `file_bytes` is the size to believe: bytes past it do not exist.
+/// Tier T1, exact. `file_bytes` is the size to believe: bytes past it do not exist.
 ///
 /// Reads the sample tables of a plain MP4's primary track, or each fragment's `moof`: one read of a page a
 /// fragment, as hopping over them would cost.
@@ -116,11 +119,34 @@ pub fn summarise<R: Read + Seek>(
     reader: &mut R,
     file_bytes: u64,
 ) -> Result<Summary, ContainerError> {
-    let mut walk = Walk::open(reader, file_bytes)?;
+    summary(Walk::open(reader, file_bytes)?, |_| Ok(()))
+}
+
+/// Tier T1 at the price of a file's head and tail, where these tell what [`summarise`] does; else as that.
+///
+/// Of a plain MP4 reads only how long samples last and are put off, not where they lie. Of a fragmented one the
+/// first and the last fragments: a page or two each where `sidx` or `mfra` leads there, else the last fragment
+/// and up to 64 KiB before it in one piece; where fragments are so few for their size that this would cost more,
+/// each one's `moof`. What lies between head and tail is not seen: damage there, and another recording behind
+/// the first if it counts on. Who finds a hole behind a segment asks [`summarise`].
+pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
+    summary(Walk::open(reader, file_bytes)?, Walk::skip_to_tail)
+}
+
+/// `step_over` may leave out samples of the recording that the walk is in.
+fn summary<'r, R: Read + Seek>(
+    mut walk: Walk<'r, R>,
+    step_over: impl Fn(&mut Walk<'r, R>) -> Result<(), ContainerError>,
+) -> Result<Summary, ContainerError> {
     let first = walk.recording();
     let (container, tracks) = (first.container(), first.tracks().cloned().collect());
-    let starts_with_keyframe = walk.next_primary()?.is_some_and(|sample| sample.keyframe);
+    let first = walk.next_primary()?;
+    let in_band = match &first {
+        Some(first) => walk.in_band(first)?,
+        None => None,
+    };
     loop {
+        step_over(&mut walk)?;
         while walk.next_primary()?.is_some() {}
         if !walk.next_recording()? {
             break;
@@ -132,26 +158,11 @@ pub fn summarise<R: Read + Seek>(
         tracks,
         duration: Duration::from_nanos(u64::try_from(walk.end().0).unwrap_or(0)),
         whole_bytes: whole,
-        starts_with_keyframe,
+        starts_with_keyframe: first.is_some_and(|sample| sample.keyframe),
         torn,
         recordings: walk.recordings(),
+        in_band,
     })
-}
-
-/// Tier T1 at the price of a file's head and tail, where these tell exactly what [`summarise`] does; else
-/// that.
-pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
-    let head_and_tail = {
-        let mut source = Source::new(reader, file_bytes);
-        let mut window = Window::default();
-        match Format::of(&mut source, &mut window)? {
-            Format::Boxes => None,
-        }
-    };
-    match head_and_tail {
-        Some(summary) => Ok(summary),
-        None => summarise(reader, file_bytes),
-    }
 }
 
 /// Tier T2: the keyframes of the primary track in decode order, times ever later. Of audio alone, where

@@ -5,8 +5,11 @@
 use std::io::{Read, Seek};
 
 use super::boxes::{BoxHeader, Fields, Source, Window};
-use super::track::{Codec, Storage, Track, TrackKind, rescale};
+use super::in_band;
+use super::sample_entry::SampleEntry;
+use super::track::{Storage, Track, TrackKind, rescale};
 use super::{ContainerError, MAX_TRACKS};
+use crate::time::Timestamp;
 
 /// 16 hours at 30 frames a second with B-frames and AAC take some 40 MiB.
 const MAX_MOOV_BYTES: u64 = 64 * 1024 * 1024;
@@ -19,6 +22,8 @@ pub(super) struct Movie {
     pub(super) tracks: Vec<TrackLayout>,
     /// It has an `mvex` box: fragments may follow.
     pub(super) fragmented: bool,
+    /// The UTC of tick 0, where MediaMTX wrote it down.
+    pub(super) began_at: Option<Timestamp>,
 }
 
 /// A track, and where its samples are described.
@@ -92,6 +97,7 @@ impl Movie {
         let mut drafts: Vec<TrackDraft> = Vec::new();
         let mut extends = None;
         let mut movie_timescale = 1;
+        let mut began_at = None;
         let mut at = moov.body;
         while let Some(child) = BoxHeader::read_child(source, window, at, moov.end)? {
             at = child.end;
@@ -109,6 +115,7 @@ impl Movie {
                     drafts.push(draft);
                 }
                 b"mvex" => extends = Some(child),
+                b"udta" => began_at = began_at.or(user_data(source, window, child)?),
                 _ => {}
             }
         }
@@ -121,7 +128,7 @@ impl Movie {
         if let Some(extends) = extends {
             read_defaults(source, window, extends, &mut tracks)?;
         }
-        Ok(Movie { tracks, fragmented: extends.is_some() })
+        Ok(Movie { tracks, fragmented: extends.is_some(), began_at })
     }
 }
 
@@ -233,19 +240,19 @@ impl TrackDraft {
             b"soun" => TrackKind::Audio,
             _ => TrackKind::Other,
         };
-        let entry = sample_entry(&self.sample_description).unwrap_or_default();
+        let entry = SampleEntry::first_of(&self.sample_description).unwrap_or_default();
+        let (codec, (width, height)) = (entry.codec(), entry.picture_size(kind));
         let empty_ticks = i64::try_from(self.edit.empty).unwrap_or(i64::MAX);
         let empty_ticks = rescale(empty_ticks, movie_timescale, self.timescale);
-        let is_video = kind == TrackKind::Video;
         TrackLayout {
             track: Track {
                 track_id: self.track_id,
                 kind,
-                codec: Codec::of_sample_entry(entry.kind),
+                codec,
                 timescale: self.timescale,
                 sample_description: self.sample_description,
-                width: if is_video { entry.width } else { 0 },
-                height: if is_video { entry.height } else { 0 },
+                width,
+                height,
                 storage: Storage::Contiguous,
                 zero_ticks: 0,
             },
@@ -301,6 +308,28 @@ fn read_defaults<R: Read + Seek>(
     Ok(())
 }
 
+/// What MediaMTX left in the movie's `udta`. Anyone may put anything there: what cannot be read is passed over.
+fn user_data<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    window: &mut Window,
+    user_data: BoxHeader,
+) -> Result<Option<Timestamp>, ContainerError> {
+    const SEGMENT_INFO_BYTES: usize = 4 + 16 + 8 + 8 + 8;
+    let mut at = user_data.body;
+    loop {
+        let child = match BoxHeader::read_child(source, window, at, user_data.end) {
+            Ok(Some(child)) => child,
+            Err(error @ ContainerError::Io(_)) => return Err(error),
+            Ok(None) | Err(_) => return Ok(None),
+        };
+        at = child.end;
+        if &child.kind == b"mtxi" {
+            let fields = child.head(source, window, "mtxi", SEGMENT_INFO_BYTES)?;
+            return Ok(in_band::segment_info(fields).unwrap_or(None));
+        }
+    }
+}
+
 /// The timescale of `mvhd` and of `mdhd`, which begin alike.
 fn timescale(mut fields: Fields<'_>) -> Result<u32, ContainerError> {
     let (version, _) = fields.version_and_flags()?;
@@ -327,27 +356,6 @@ fn edit(mut fields: Fields<'_>) -> Result<Edit, ContainerError> {
         edit.empty = edit.empty.saturating_add(duration);
     }
     Ok(edit)
-}
-
-#[derive(Default)]
-struct SampleEntry {
-    kind: [u8; 4],
-    width: u16,
-    height: u16,
-}
-
-/// The first sample entry of an `stsd` box (ISO/IEC 14496-12, 8.5.2 and 12.1.3).
-fn sample_entry(sample_description: &[u8]) -> Option<SampleEntry> {
-    // The header of `stsd`, its version and flags, its count; then the entry's size.
-    let mut fields = Fields::new("stsd", 0, sample_description.get(16..)?);
-    fields.skip(4).ok()?;
-    let kind = fields.take().ok()?;
-    let mut picture_size = || {
-        fields.skip(24).ok()?;
-        Some((fields.u16().ok()?, fields.u16().ok()?))
-    };
-    let (width, height) = picture_size().unwrap_or_default();
-    Some(SampleEntry { kind, width, height })
 }
 
 fn too_large(header: &BoxHeader, what: &'static str, limit: u64) -> ContainerError {

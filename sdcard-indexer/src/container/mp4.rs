@@ -66,6 +66,11 @@ impl TableCursor {
         self.decode_ticks
     }
 
+    /// Leaves out the samples that are left.
+    pub(super) fn finish(&mut self) {
+        self.done = self.tables.sizes.entries;
+    }
+
     /// The next sample; `None` after the last, or where the next one's bytes are not in the file.
     pub(super) fn next<R: Read + Seek>(
         &mut self,
@@ -79,7 +84,7 @@ impl TableCursor {
             self.next_keyframe = self.keyframes.next_word(source)?;
         }
         let Some(sample) = self.assemble(source)?.filter(|s| s.end_offset() <= source.end) else {
-            self.done = self.tables.sizes.entries;
+            self.finish();
             return Ok(None);
         };
         self.decode_ticks = self.decode_ticks.saturating_add(i64::from(sample.duration));
@@ -132,6 +137,46 @@ impl TableCursor {
     }
 }
 
+/// When the last of a track's samples has been shown, in its ticks: off the run-length tables alone. `None`
+/// where these are shorter than the track.
+pub(super) fn shown_until<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    tables: &Tables,
+) -> Result<Option<i64>, ContainerError> {
+    let (mut durations, mut offsets) = (Runs::new(tables.durations), Runs::new(tables.composition));
+    let mut left = tables.sizes.entries;
+    let mut decode_ticks: i64 = 0;
+    let mut latest = None;
+    while left > 0 {
+        if !durations.enter(source)? {
+            return Ok(None);
+        }
+        let has_offset = offsets.enter(source)?;
+        let offset = if has_offset { i64::from(offsets.value as i32) } else { 0 };
+        let count = left.min(durations.left).min(if has_offset { offsets.left } else { left });
+        // Of equal ones the last ends last.
+        decode_ticks = decode_ticks.saturating_add(i64::from(count) * i64::from(durations.value));
+        latest = latest.max(Some(decode_ticks.saturating_add(offset)));
+        durations.skip(count);
+        offsets.skip(count);
+        left -= count;
+    }
+    Ok(latest)
+}
+
+/// Whether the last chunk begins within the media: where it does, so do those before it.
+pub(super) fn ends_within<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    tables: &Tables,
+    recording_start: u64,
+    media: &Range<u64>,
+) -> Result<bool, ContainerError> {
+    let mut chunks = ChunkCursor::new(tables);
+    chunks.offsets.done = tables.chunks.entries.saturating_sub(1);
+    let offset = chunks.next_offset(source)?;
+    Ok(offset.is_some_and(|offset| media.contains(&place(offset, recording_start, media))))
+}
+
 /// Goes from sample to sample through the chunks (`stsc` with `stco` or `co64`).
 #[derive(Debug)]
 struct ChunkCursor {
@@ -173,12 +218,7 @@ impl ChunkCursor {
         media: &Range<u64>,
     ) -> Result<bool, ContainerError> {
         while self.left == 0 {
-            let offset = if self.wide {
-                self.offsets.next::<R, 8>(source)?.map(u64::from_be_bytes)
-            } else {
-                self.offsets.next_word(source)?.map(u64::from)
-            };
-            let Some(offset) = offset else { return Ok(false) };
+            let Some(offset) = self.next_offset(source)? else { return Ok(false) };
             if self.number == 0 {
                 self.next_run = self.read_run(source)?;
                 self.shift = place(offset, recording_start, media).saturating_sub(offset);
@@ -193,6 +233,17 @@ impl ChunkCursor {
             self.offset = offset.saturating_add(self.shift);
         }
         Ok(true)
+    }
+
+    fn next_offset<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<u64>, ContainerError> {
+        Ok(if self.wide {
+            self.offsets.next::<R, 8>(source)?.map(u64::from_be_bytes)
+        } else {
+            self.offsets.next_word(source)?.map(u64::from)
+        })
     }
 
     fn read_run<R: Read + Seek>(
@@ -269,13 +320,24 @@ impl Runs {
         &mut self,
         source: &mut Source<'_, R>,
     ) -> Result<Option<u32>, ContainerError> {
-        while self.left == 0 {
-            let Some(entry) = self.entries.next::<R, 8>(source)? else { return Ok(None) };
-            let mut fields = Fields::new("a run", self.entries.table.first, &entry);
-            (self.left, self.value) = (fields.u32()?, fields.u32()?);
+        if !self.enter(source)? {
+            return Ok(None);
         }
         self.left -= 1;
         Ok(Some(self.value))
+    }
+
+    /// Makes sure that the current run has a value left; false where there is no further run.
+    fn enter<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<bool, ContainerError> {
+        while self.left == 0 {
+            let Some(entry) = self.entries.next::<R, 8>(source)? else { return Ok(false) };
+            let mut fields = Fields::new("a run", self.entries.table.first, &entry);
+            (self.left, self.value) = (fields.u32()?, fields.u32()?);
+        }
+        Ok(true)
     }
 
     fn skip(&mut self, count: u32) {

@@ -7,6 +7,7 @@
 use std::io::{Read, Seek};
 
 use super::boxes::{Source, Window};
+use super::in_band::InBandTime;
 use super::isobmff;
 use super::track::{MediaTime, Sample, Track};
 use super::{Container, ContainerError, End};
@@ -92,6 +93,32 @@ impl Recording {
     fn cursor(&self, track: usize, window: &Window) -> Option<Cursor> {
         match self {
             Recording::Boxes(recording) => recording.cursor(track, window).map(Cursor::Boxes),
+        }
+    }
+
+    /// A cursor after the last sample of the primary track, and when that has been shown, where the head and
+    /// the tail of the file tell exactly.
+    fn tail<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+    ) -> Result<Option<(Cursor, MediaTime)>, ContainerError> {
+        match self {
+            Recording::Boxes(recording) => Ok(recording
+                .tail(source, window)?
+                .map(|(cursor, end)| (Cursor::Boxes(cursor), end))),
+        }
+    }
+
+    /// When it says that it was made; `first` is the primary track's first sample.
+    fn in_band<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        first: &Sample,
+    ) -> Result<Option<InBandTime>, ContainerError> {
+        match self {
+            Recording::Boxes(recording) => recording.in_band(source, window, first),
         }
     }
 }
@@ -183,6 +210,21 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
             self.end = self.end.max(sample.ends_at(track));
         }
         Ok(sample)
+    }
+
+    /// Leaves out what is left of the recording's primary track, where head and tail of the file tell exactly
+    /// how it ends; else nothing.
+    pub(crate) fn skip_to_tail(&mut self) -> Result<(), ContainerError> {
+        if let Some((cursor, end)) = self.recording.tail(&mut self.source, &self.window)? {
+            self.primary = cursor;
+            self.end = self.end.max(end);
+        }
+        Ok(())
+    }
+
+    /// When the recording at hand says that it was made; `first` is its primary track's first sample.
+    pub(crate) fn in_band(&mut self, first: &Sample) -> Result<Option<InBandTime>, ContainerError> {
+        self.recording.in_band(&mut self.source, &self.window, first)
     }
 
     /// A cursor over any track of the recording at hand, from its first sample on.

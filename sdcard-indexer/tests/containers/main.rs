@@ -29,8 +29,16 @@ fn samples_of(file: &[u8]) -> Result<Vec<(Track, Sample)>, ContainerError> {
     Ok(all)
 }
 
+/// What the walk tells; head and tail must tell the same.
 fn summary_of(file: &[u8]) -> Result<container::Summary, ContainerError> {
-    container::summarise(&mut Cursor::new(file), file.len() as u64)
+    let walked = container::summarise(&mut Cursor::new(file), file.len() as u64);
+    let extent = container::extent(&mut Cursor::new(file), file.len() as u64);
+    match (&walked, &extent) {
+        (Ok(walked), Ok(extent)) => assert_eq!(extent, walked),
+        (Err(walked), Err(extent)) => assert_eq!(extent.to_string(), walked.to_string()),
+        _ => panic!("walked: {walked:?}, by head and tail: {extent:?}"),
+    }
+    walked
 }
 
 fn keyframes_of(file: &[u8]) -> Result<Vec<container::Keyframe>, ContainerError> {

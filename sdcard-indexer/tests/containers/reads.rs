@@ -71,3 +71,23 @@ fn a_plain_recording_costs_a_read_a_page_of_its_primary_tracks_tables() {
     assert!(reads <= 32, "{reads} reads");
     assert!(bytes <= reads * 4096, "{bytes} bytes in {reads} reads");
 }
+
+#[test]
+fn head_and_tail_of_a_fragmented_recording_cost_a_few_reads() {
+    let second = "-movflags frag_keyframe+empty_moov+default_base_moof";
+    let each = "-movflags frag_every_frame+empty_moov+default_base_moof";
+    for (what, options, most_reads) in [
+        ("by sidx", "-movflags dash+global_sidx+skip_trailer+frag_keyframe".to_owned(), 6),
+        ("by mfra", second.to_owned(), 8),
+        ("by search", format!("{second}+skip_trailer"), 8),
+        ("by mfra, a fragment a frame", each.to_owned(), 40),
+        ("by search, a fragment a frame", format!("{each}+skip_trailer"), 40),
+    ] {
+        let file = minute(&options);
+        let walk = counted(&file, container::summarise);
+        let extent = counted(&file, container::extent);
+        println!("{what}, {} bytes: (reads, bytes) {extent:?}, walked {walk:?}", file.len());
+        assert!(extent.0 <= most_reads, "{what}: {extent:?}");
+        assert!(extent.1 < walk.1, "{what}: {extent:?} {walk:?}");
+    }
+}
