@@ -44,6 +44,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
 fn ask_all<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<usize, ContainerError> {
     let summary = container::summarise(reader, file_bytes)?;
     assert!(summary.whole_bytes <= file_bytes);
+    assert!(container::extent(reader, file_bytes)?.whole_bytes <= file_bytes);
     let _ = container::keyframes(reader, file_bytes);
     let samples = container::samples(reader, file_bytes)?;
     let samples = samples.map_while(Result::ok);
@@ -232,6 +233,11 @@ fn eight_hours_take_the_memory_of_a_minute() {
         assert!((summary.duration.as_secs_f64() - f64::from(HOURS) * 3600.0).abs() < 0.1);
         assert!(!summary.torn);
         assert!(peak < 128 * KIB, "{peak} bytes");
+
+        let (extent, peak) = peak_of(|| container::extent(&mut file, file_bytes).unwrap());
+        println!("{kind}: extent took {peak} bytes");
+        assert_eq!(extent, summary);
+        assert!(peak < 256 * KIB, "{peak} bytes");
 
         let (keyframes, peak) = peak_of(|| container::keyframes(&mut file, file_bytes).unwrap());
         println!("{kind}: keyframes took {peak} bytes for {}", keyframes.len());
