@@ -1,6 +1,7 @@
 //! Coverage: a normalised set of time ranges, and the whole of its algebra.
 //!
-//! Pure. Every operation is one linear pass over sorted input; nothing here allocates more than its result.
+//! Pure. Every operation is one pass over sorted input that leaps over what cannot matter; nothing here
+//! keeps more memory than its result takes.
 
 use std::time::Duration;
 
@@ -39,14 +40,26 @@ impl From<TimeRange> for Coverage {
 /// Any order, overlaps and empty ranges allowed; sorting is skipped where the input is sorted.
 impl FromIterator<TimeRange> for Coverage {
     fn from_iter<I: IntoIterator<Item = TimeRange>>(ranges: I) -> Self {
-        let mut ranges: Vec<TimeRange> =
-            ranges.into_iter().filter(|range| !range.is_empty()).collect();
-        if !ranges.is_sorted() {
-            ranges.sort_unstable();
+        let ranges = ranges.into_iter();
+        let mut coverage = Coverage { ranges: Vec::with_capacity(ranges.size_hint().0) };
+        let mut sorted = true;
+        for range in ranges.filter(|range| !range.is_empty()) {
+            sorted &= coverage.ranges.last().is_none_or(|last| last.start() <= range.start());
+            coverage.push(range);
         }
-        let mut coverage = Coverage { ranges };
-        coverage.merge_neighbours(Duration::ZERO);
+        if !sorted {
+            coverage.ranges.sort_unstable_by_key(TimeRange::start);
+            coverage.merge_neighbours(Duration::ZERO);
+        }
+        coverage.ranges.shrink_to_fit();
         coverage
+    }
+}
+
+/// Any number of ranges, as [`FromIterator`] takes them, for a sort of these and one [`Coverage::union`].
+impl Extend<TimeRange> for Coverage {
+    fn extend<I: IntoIterator<Item = TimeRange>>(&mut self, ranges: I) {
+        *self = self.union(&ranges.into_iter().collect());
     }
 }
 
@@ -78,24 +91,28 @@ impl Coverage {
     }
 
     pub fn contains(&self, instant: Timestamp) -> bool {
-        let after = self.ranges.partition_point(|range| range.start() <= instant);
-        after.checked_sub(1).and_then(|i| self.ranges.get(i)).is_some_and(|r| r.contains(instant))
+        self.latest_starting_by(instant).is_some_and(|range| range.contains(instant))
     }
 
     /// True where every instant of `range` is covered; an empty range always is.
     pub fn covers(&self, range: TimeRange) -> bool {
-        range.is_empty() || {
-            let after = self.ranges.partition_point(|held| held.start() <= range.start());
-            after
-                .checked_sub(1)
-                .and_then(|i| self.ranges.get(i))
-                .is_some_and(|r| r.end() >= range.end())
-        }
+        range.is_empty()
+            || self.latest_starting_by(range.start()).is_some_and(|held| held.end() >= range.end())
     }
 
+    fn latest_starting_by(&self, instant: Timestamp) -> Option<&TimeRange> {
+        let after = self.ranges.partition_point(|range| range.start() <= instant);
+        self.ranges.get(after.checked_sub(1)?)
+    }
+
+    /// Moves all that lies behind `range`, which is little where that is among the latest; `extend` takes many
+    /// at once.
     pub fn insert(&mut self, range: TimeRange) {
         if range.is_empty() {
             return;
+        }
+        if self.ranges.last().is_none_or(|last| last.end() < range.start()) {
+            return self.ranges.push(range);
         }
         let first = self.ranges.partition_point(|held| held.end() < range.start());
         let last = self.ranges.partition_point(|held| held.start() <= range.end());
@@ -118,33 +135,35 @@ impl Coverage {
 
     #[must_use]
     pub fn union(&self, other: &Coverage) -> Coverage {
-        let mut ranges = Vec::with_capacity(self.ranges.len() + other.ranges.len());
-        let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
-        loop {
-            let next = match (left.peek(), right.peek()) {
-                (Some(a), Some(b)) if a <= b => left.next(),
-                (_, Some(_)) => right.next(),
-                (Some(_), None) => left.next(),
-                (None, None) => break,
-            };
-            ranges.extend(next);
+        let (mut left, mut right) = (self.ranges.as_slice(), other.ranges.as_slice());
+        let mut union = Coverage { ranges: Vec::with_capacity(left.len() + right.len()) };
+        while let ([a, left_rest @ ..], [b, right_rest @ ..]) = (left, right) {
+            if a.start() <= b.start() {
+                union.push(*a);
+                left = left_rest;
+            } else {
+                union.push(*b);
+                right = right_rest;
+            }
         }
-        let mut coverage = Coverage { ranges };
-        coverage.merge_neighbours(Duration::ZERO);
-        coverage
+        for range in left.iter().chain(right) {
+            union.push(*range);
+        }
+        union.ranges.shrink_to_fit();
+        union
     }
 
     #[must_use]
     pub fn intersection(&self, other: &Coverage) -> Coverage {
         let mut ranges = Vec::new();
-        let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
-        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let (mut left, mut right) = (self.ranges.as_slice(), other.ranges.as_slice());
+        while let ([a, left_rest @ ..], [b, right_rest @ ..]) = (left, right) {
             ranges.extend(a.intersection(b));
             if a.end() < b.end() {
-                left.next()
+                left = ending_after(left_rest, b.start());
             } else {
-                right.next()
-            };
+                right = ending_after(right_rest, a.start());
+            }
         }
         Coverage { ranges }
     }
@@ -153,19 +172,20 @@ impl Coverage {
     #[must_use]
     pub fn difference(&self, other: &Coverage) -> Coverage {
         let mut ranges = Vec::new();
-        let mut holes = other.iter().peekable();
-        for range in self.iter() {
+        let mut holes = other.ranges.as_slice();
+        for range in &self.ranges {
             let mut start = range.start();
-            while let Some(hole) = holes.peek() {
+            holes = ending_after(holes, start);
+            while let [hole, rest @ ..] = holes {
                 if hole.start() >= range.end() {
                     break;
                 }
                 ranges.extend(non_empty(start, hole.start()));
-                start = start.max(hole.end());
-                if hole.end() > range.end() {
+                start = hole.end();
+                if start >= range.end() {
                     break;
                 }
-                holes.next();
+                holes = rest;
             }
             ranges.extend(non_empty(start, range.end()));
         }
@@ -191,6 +211,7 @@ impl Coverage {
     #[must_use]
     pub fn joined(mut self, tolerance: Duration) -> Coverage {
         self.merge_neighbours(tolerance);
+        self.ranges.shrink_to_fit();
         self
     }
 
@@ -199,6 +220,16 @@ impl Coverage {
     pub fn without_slivers(mut self, shortest: Duration) -> Coverage {
         self.ranges.retain(|range| range.duration() > shortest);
         self
+    }
+
+    /// Joins `range` to the last one where they touch.
+    fn push(&mut self, range: TimeRange) {
+        match self.ranges.last_mut() {
+            Some(last) if last.start() <= range.end() && range.start() <= last.end() => {
+                *last = last.hull(&range);
+            }
+            _ => self.ranges.push(range),
+        }
     }
 
     /// Needs `ranges` sorted by start and none empty.
@@ -224,4 +255,17 @@ impl IntoIterator for Coverage {
 
 fn non_empty(start: Timestamp, end: Timestamp) -> Option<TimeRange> {
     TimeRange::new(start, end).filter(|range| !range.is_empty())
+}
+
+/// The rest of sorted `ranges`, from the first on that ends after `instant`. Leaps ever further from the front,
+/// so that it costs little more than a look where nothing is skipped, and the logarithm of what is.
+fn ending_after(ranges: &[TimeRange], instant: Timestamp) -> &[TimeRange] {
+    let ended = |range: &TimeRange| range.end() <= instant;
+    let mut leap = 1;
+    while ranges.get(leap - 1).is_some_and(ended) {
+        leap *= 2;
+    }
+    let skipped = leap / 2;
+    let near = ranges.get(skipped..ranges.len().min(leap)).unwrap_or_default();
+    ranges.get(skipped + near.partition_point(ended)..).unwrap_or_default()
 }

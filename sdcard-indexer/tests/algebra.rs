@@ -91,6 +91,32 @@ proptest! {
         check(&left.difference(&right), &(&a - &b))?;
     }
 
+    /// One of the two is long, so that what lies between the ranges of the other is leapt over.
+    #[test]
+    fn a_few_ranges_combine_with_many(
+        many in prop::collection::vec(any::<bool>(), 10 * WORLD as usize),
+        few in prop::collection::vec((0..10 * WORLD, 0..3 * WORLD), 0..4),
+    ) {
+        let instant = |(at, held): (usize, &bool)| held.then(|| range(at as i64, at as i64 + 1));
+        let many: Vec<_> = many.iter().enumerate().filter_map(instant).collect();
+        let few: Vec<_> = few.iter().map(|(start, length)| range(*start, start + length)).collect();
+        let (a, b) = (model(&many), model(&few));
+        let (many, few) = (Coverage::from(many), Coverage::from(few));
+        check(&many.union(&few), &(&a | &b))?;
+        check(&many.intersection(&few), &(&a & &b))?;
+        check(&few.intersection(&many), &(&a & &b))?;
+        check(&many.difference(&few), &(&a - &b))?;
+        check(&few.difference(&many), &(&b - &a))?;
+    }
+
+    #[test]
+    fn extending_is_a_union(ranges in any_ranges(), more in any_ranges()) {
+        let expected = &model(&ranges) | &model(&more);
+        let mut coverage = Coverage::from(ranges);
+        coverage.extend(more);
+        check(&coverage, &expected)?;
+    }
+
     #[test]
     fn gaps_and_clip_split_a_window_between_them(ranges in any_ranges(), window in any_range()) {
         let (held, asked) = (model(&ranges), model(&[window]));
