@@ -149,13 +149,13 @@ fn without_emulation_prevention(payload: &[u8]) -> Vec<u8> {
     kept.copied().collect()
 }
 
-/// Goes through the messages of an SEI unit (H.264 7.3.2.3.1, H.265 7.3.5).
+/// Goes through the messages of an SEI unit (H.264 7.3.2.3.1, H.265 7.3.5), the last of which may be cut off.
 fn time_stamp_among(mut messages: &[u8]) -> Option<Timestamp> {
     const USER_DATA_UNREGISTERED: usize = 5;
     loop {
         let kind = sei_number(&mut messages)?;
         let length = sei_number(&mut messages)?;
-        let (payload, rest) = messages.split_at_checked(length)?;
+        let (payload, rest) = messages.split_at(length.min(messages.len()));
         messages = rest;
         if kind == USER_DATA_UNREGISTERED {
             if let Some(utc) = time_stamp(payload) {

@@ -104,6 +104,34 @@ impl Recording {
         Ok(shown_until.map(|ticks| (cursor, layout.track.media_time(ticks))))
     }
 
+    /// What the first `prft` box says.
+    fn producer_reference<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        first: &Sample,
+    ) -> Result<Option<InBandTime>, ContainerError> {
+        /// No fragment lasts that long.
+        const WITHIN_NS: u64 = 60 * NANOS_PER_SECOND as u64;
+        let Some(header) = self.reference_time else { return Ok(None) };
+        let mut window = window.clone();
+        let fields = header.head(source, &mut window, "prft", 4 + 4 + 8 + 8)?;
+        let Some(reference) = ProducerReference::read(fields).unwrap_or(None) else {
+            return Ok(None);
+        };
+        let mut tracks = self.layouts.iter().map(|layout| &layout.track);
+        let (Some(track), Some(primary)) =
+            (tracks.find(|track| track.track_id == reference.track_id), self.track(self.primary))
+        else {
+            return Ok(None);
+        };
+        // It is of a frame in the first fragment. Where ffmpeg counts fragments from their first, it counts this
+        // on as it was: then it is of the first frame.
+        let (first, told) = (first.starts_at(primary), track.media_time(reference.ticks));
+        let media = if first.0.abs_diff(told.0) < WITHIN_NS { told } else { first };
+        Ok(Some(InBandTime { media, utc: reference.utc, kind: InBandKind::ProducerReference }))
+    }
+
     /// When the recording says that it was made. `first` is the first sample of the primary track: of the
     /// pictures, only its head is read.
     pub(super) fn in_band<R: Read + Seek>(
@@ -112,19 +140,8 @@ impl Recording {
         window: &Window,
         first: &Sample,
     ) -> Result<Option<InBandTime>, ContainerError> {
-        if let Some(header) = self.reference_time {
-            let mut window = window.clone();
-            let fields = header.head(source, &mut window, "prft", 4 + 4 + 8 + 8)?;
-            let reference = ProducerReference::read(fields).unwrap_or(None);
-            let track = |id| self.layouts.iter().map(|l| &l.track).find(|t| t.track_id == id);
-            let time = reference.and_then(|reference| {
-                let media = track(reference.track_id)?.media_time(reference.ticks);
-                let kind = InBandKind::ProducerReference;
-                Some(InBandTime { media, utc: reference.utc, kind })
-            });
-            if time.is_some() {
-                return Ok(time);
-            }
+        if let Some(time) = self.producer_reference(source, window, first)? {
+            return Ok(Some(time));
         }
         let Some(primary) = self.track(self.primary) else { return Ok(None) };
         let entry = SampleEntry::first_of(&primary.sample_description).unwrap_or_default();

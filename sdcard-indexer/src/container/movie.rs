@@ -56,6 +56,8 @@ pub(super) struct Table {
 pub(super) struct Tables {
     /// Its count is the count of samples; it has no entries where the size is constant.
     pub(super) sizes: Table,
+    /// Width of each size: 32 (`stsz`), or 4, 8 or 16 (`stz2`).
+    pub(super) size_bits: u8,
     pub(super) constant_size: Option<u32>,
     pub(super) durations: Table,
     pub(super) composition: Table,
@@ -210,24 +212,36 @@ impl TrackDraft {
     ) -> Result<(), ContainerError> {
         let tables = &mut self.tables;
         match &leaf.kind {
-            b"stts" => tables.durations = Table::locate(source, window, leaf, 8)?,
-            b"ctts" => tables.composition = Table::locate(source, window, leaf, 8)?,
-            b"stsc" => tables.samples_per_chunk = Table::locate(source, window, leaf, 12)?,
-            b"stco" => tables.chunks = Table::locate(source, window, leaf, 4)?,
+            b"stts" => tables.durations = Table::locate(source, window, leaf, 64)?,
+            b"ctts" => tables.composition = Table::locate(source, window, leaf, 64)?,
+            b"stsc" => tables.samples_per_chunk = Table::locate(source, window, leaf, 96)?,
+            b"stco" => tables.chunks = Table::locate(source, window, leaf, 32)?,
             b"co64" => {
-                tables.chunks = Table::locate(source, window, leaf, 8)?;
+                tables.chunks = Table::locate(source, window, leaf, 64)?;
                 tables.wide_chunks = true;
             }
-            b"stss" => tables.keyframes = Some(Table::locate(source, window, leaf, 4)?),
+            b"stss" => tables.keyframes = Some(Table::locate(source, window, leaf, 32)?),
             b"stsz" => {
                 let mut fields = leaf.head(source, window, "stsz", 8)?;
                 fields.version_and_flags()?;
                 let constant_size = fields.u32()?;
                 // Its count follows the size, and its entries are there only where the size is 0.
                 let after_size = BoxHeader { body: leaf.body + 4, ..leaf };
-                let entry_bytes = if constant_size == 0 { 4 } else { 0 };
-                tables.sizes = Table::locate(source, window, after_size, entry_bytes)?;
+                let entry_bits = if constant_size == 0 { 32 } else { 0 };
+                tables.sizes = Table::locate(source, window, after_size, entry_bits)?;
+                tables.size_bits = 32;
                 tables.constant_size = (constant_size != 0).then_some(constant_size);
+            }
+            b"stz2" => {
+                let mut fields = leaf.head(source, window, "stz2", 8)?;
+                fields.skip(4 + 3)?;
+                let [size_bits] = fields.take()?;
+                if !matches!(size_bits, 4 | 8 | 16) {
+                    return Err(fields.malformed());
+                }
+                let after_width = BoxHeader { body: leaf.body + 4, ..leaf };
+                tables.sizes = Table::locate(source, window, after_width, size_bits.into())?;
+                tables.size_bits = size_bits;
             }
             _ => {}
         }
@@ -269,13 +283,13 @@ impl Table {
         source: &mut Source<'_, R>,
         window: &mut Window,
         leaf: BoxHeader,
-        entry_bytes: u64,
+        entry_bits: u64,
     ) -> Result<Table, ContainerError> {
         let mut fields = leaf.head(source, window, "a sample table", 8)?;
         fields.skip(4)?;
         let entries = fields.u32()?;
         let first = fields.offset;
-        if u64::from(entries) * entry_bytes > leaf.end - first {
+        if (u64::from(entries) * entry_bits).div_ceil(8) > leaf.end - first {
             return Err(fields.malformed());
         }
         Ok(Table { first, entries })
@@ -337,8 +351,11 @@ fn timescale(mut fields: Fields<'_>) -> Result<u32, ContainerError> {
     fields.u32()
 }
 
-/// Leading empty edits, and where the first one that shows media begins (ISO/IEC 14496-12, 8.6.6). What
-/// comes after is for editors, not for recorders, and is left alone.
+/// Leading empty edits, and where the first one that shows media begins (ISO/IEC 14496-12, 8.6.6).
+///
+/// How long that one lasts, at what rate, and what other edits follow is left alone: a recorder's edits put
+/// tracks in step, later ones are an editor's. So what an edit list leaves out of the presentation is still
+/// footage that is held, and what it shows twice is held once.
 fn edit(mut fields: Fields<'_>) -> Result<Edit, ContainerError> {
     let (version, _) = fields.version_and_flags()?;
     let mut edit = Edit::default();

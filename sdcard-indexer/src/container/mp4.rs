@@ -113,7 +113,7 @@ impl TableCursor {
                 (count, size.saturating_mul(count), count)
             }
             Some(size) => (1, size, one_duration),
-            None => (1, self.sizes.next_word(source)?.unwrap_or(0), one_duration),
+            None => (1, self.next_size(source)?.unwrap_or(0), one_duration),
         };
         // Version 0 holds unsigned offsets, version 1 signed ones: alike below 2^31, which no one passes.
         let composition_offset = self.composition.next(source)?.unwrap_or(0) as i32;
@@ -134,6 +134,22 @@ impl TableCursor {
             keyframe,
             packets: None,
         }))
+    }
+
+    fn next_size<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<u32>, ContainerError> {
+        let is_second_of_byte = self.sizes.done % 2 == 1;
+        Ok(match self.tables.size_bits {
+            16 => self.sizes.next::<R, 2>(source)?.map(|size| u16::from_be_bytes(size).into()),
+            8 => self.sizes.next::<R, 1>(source)?.map(|[size]| size.into()),
+            4 => self
+                .sizes
+                .next_half(source)?
+                .map(|[both]| u32::from(if is_second_of_byte { both & 0xf } else { both >> 4 })),
+            _ => self.sizes.next_word(source)?,
+        })
     }
 }
 
@@ -288,6 +304,19 @@ impl Entries {
         let at = self.table.first + u64::from(self.done) * N as u64;
         self.done += 1;
         Ok(self.window.bytes(source, at, N)?.first_chunk().copied())
+    }
+
+    /// The byte that holds the next entry of four bits.
+    fn next_half<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<[u8; 1]>, ContainerError> {
+        if self.done == self.table.entries {
+            return Ok(None);
+        }
+        let at = self.table.first + u64::from(self.done / 2);
+        self.done += 1;
+        Ok(self.window.bytes(source, at, 1)?.first_chunk().copied())
     }
 
     fn next_word<R: Read + Seek>(

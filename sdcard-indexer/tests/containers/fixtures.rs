@@ -33,3 +33,27 @@ pub fn top_level_box<'f>(file: &'f [u8], kind: &str) -> &'f [u8] {
     let (_, range) = top_level(file).into_iter().find(|(found, _)| found == kind).unwrap();
     &file[range]
 }
+
+/// The file with a box changed: `path` names its parents and itself, the first of each kind. `change` gets the
+/// whole box and may leave any length, or nothing; the sizes of it and its parents are mended.
+pub fn with_box_changed(file: &[u8], path: &[&str], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let (first, rest) = path.split_first().expect("a path names a box");
+    let mut boxes = top_level(file).into_iter();
+    let (_, range) = boxes.find(|(kind, _)| kind == first).expect("the box is there");
+    let mut changed = file[range.clone()].to_vec();
+    if rest.is_empty() {
+        change(&mut changed);
+    } else {
+        changed.splice(8.., with_box_changed(&file[range.start + 8..range.end], rest, change));
+    }
+    if !changed.is_empty() {
+        let size = (changed.len() as u32).to_be_bytes();
+        changed[..4].copy_from_slice(&size);
+    }
+    [&file[..range.start], &changed, &file[range.end..]].concat()
+}
+
+/// A box around these bytes.
+pub fn in_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
+}

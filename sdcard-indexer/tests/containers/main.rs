@@ -8,6 +8,7 @@ mod against_ffprobe;
 mod cutting;
 mod ffmpeg;
 mod fixtures;
+mod in_band;
 mod reads;
 mod torn;
 
