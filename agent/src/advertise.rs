@@ -160,6 +160,10 @@ impl Stream {
         };
         self.unsent.remove(window);
         let unsent_from = self.unsent.hull().map(|hull| hull.start());
+        let uncertainty = match window.is_empty() {
+            true => view.uncertainty(),
+            false => view.uncertainty_in(window),
+        };
         let report = CoverageReport {
             connection,
             stream: id,
@@ -171,7 +175,7 @@ impl Stream {
             // What the server was not told yet must not look absent for good to it.
             final_until: unsent_from.map_or(view.final_until, |from| from.min(view.final_until)),
             tier: view.tier as u8,
-            uncertainty_ns: u64::try_from(view.uncertainty.as_nanos()).unwrap_or(u64::MAX),
+            uncertainty_ns: u64::try_from(uncertainty.as_nanos()).unwrap_or(u64::MAX),
         };
         self.generation += 1;
         self.urgent = !self.unsent.is_empty();
@@ -191,7 +195,7 @@ fn changed_windows(before: &Coverage, after: &Coverage) -> Coverage {
 }
 
 fn edges(view: &StreamView) -> impl PartialEq + use<> {
-    (view.horizon, view.final_until, view.tier, view.uncertainty)
+    (view.horizon, view.final_until, view.tier, view.uncertainty())
 }
 
 /// As much of `window`, from its start, as one report carries.

@@ -1,16 +1,19 @@
 //! One recording file as the index knows it: where it lies, when it was recorded, how much of it can be used.
 //!
-//! Plain values. The start of a segment is what its name tells by the stream's [`crate::layout::Layout`];
-//! its end is that start plus the duration of its media, exactly: where the next segment's name makes it
-//! start a little before that, the two overlap, which a set of time ranges does not mind.
+//! Plain values. The start of a segment is where it is placed in true time, which need not be what its
+//! recorder's clock said; its end is that start plus the duration of its media, exactly: where the next
+//! segment is placed a little before that, the two overlap, which a set of time ranges does not mind.
 
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::{SegmentId, SegmentVersion};
+use crate::layout::NamedTime;
 use crate::time::{TimeRange, Timestamp};
 
 /// How well a time range is known; the best comes last.
@@ -52,34 +55,72 @@ pub enum Content {
     Nothing,
 }
 
-/// One recording file: 104 bytes on a 64-bit machine, and its path.
+/// Where a placement comes from, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TimeSource {
+    /// UTC that the recording itself carries.
+    InBand,
+    /// The agent's own clocks when the file was closed, less its duration.
+    Close,
+    /// The file's name.
+    Name,
+    /// The file's time of change.
+    Modified,
+    /// The segments around it.
+    Neighbours,
+}
+
+/// A stretch in which the recorder's clock was not stepped.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EpochId(pub u16);
+
+/// Where a segment lies in true time, and how well that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Placement {
+    pub start: Timestamp,
+    /// The truth lies at most this much before or behind `start`.
+    pub uncertainty: Duration,
+    pub source: TimeSource,
+    pub epoch: Option<EpochId>,
+}
+
+impl Placement {
+    /// The name is believed.
+    pub fn of_name(named: &NamedTime) -> Self {
+        Placement {
+            start: named.start,
+            uncertainty: named.uncertainty,
+            source: TimeSource::Name,
+            epoch: None,
+        }
+    }
+}
+
+/// One recording file. Made when asked for; the index holds it in fewer bytes than its path has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Segment {
     pub id: SegmentId,
     /// Relative to the stream's root.
-    pub path: Box<Path>,
-    /// As last seen in the directory, or when it was read.
+    pub path: PathBuf,
+    /// As last seen in the directory, or when it was read; the time of change in steps of 10 ms.
     pub stamp: FileStamp,
     /// Of its first bytes; see [`SegmentVersion::fingerprint`]. 0 before it is read.
     pub fingerprint: u64,
-    pub range: TimeRange,
-    /// The true start lies at most this far behind the start of `range`.
-    pub uncertainty: Duration,
+    /// When it was begun by its recorder's own clock, as its name tells.
+    pub named: Timestamp,
+    pub placement: Placement,
+    /// Of its media.
+    pub duration: Duration,
     /// Bytes from the start of the file that are whole.
     pub usable_bytes: u64,
     pub content: Content,
     /// The recorder has closed it.
     pub sealed: bool,
-    /// Its name lies in the future: kept, but not counted as held.
+    /// It lies in the future: kept, but not counted as held.
     pub future: bool,
     /// Its bytes could not be had when they were last asked for.
     pub unreadable: bool,
-    /// It is to be read, or read again.
-    pub(crate) stale: bool,
-    /// The log does not have it as it is.
-    pub(crate) unlogged: bool,
-    /// The survey that last saw it.
-    pub(crate) seen: u32,
 }
 
 impl Segment {
@@ -89,24 +130,15 @@ impl Segment {
         SegmentVersion { size_bytes, fingerprint: self.fingerprint }
     }
 
-    pub fn tier(&self) -> Tier {
-        if self.content == Content::Unread { Tier::Names } else { Tier::Extent }
+    pub fn range(&self) -> TimeRange {
+        TimeRange::starting_at(self.placement.start, self.duration)
     }
 
     /// What it contributes to the coverage of its stream.
     pub fn coverage(&self) -> Option<TimeRange> {
-        let counts = self.content != Content::Nothing && !self.future && !self.range.is_empty();
-        counts.then_some(self.range)
-    }
-
-    /// The log gets what will stay as it is.
-    pub(crate) fn is_loggable(&self) -> bool {
-        self.sealed && !self.stale && !self.unreadable
-    }
-
-    /// Segments are kept in this order.
-    pub(crate) fn key(&self) -> (Timestamp, &Path) {
-        (self.range.start(), &self.path)
+        let range = self.range();
+        let counts = self.content != Content::Nothing && !self.future && !range.is_empty();
+        counts.then_some(range)
     }
 }
 

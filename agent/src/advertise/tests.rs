@@ -20,7 +20,7 @@ fn view(held: &[(i64, i64)], final_until: i64) -> StreamView {
         final_until: Timestamp::from_nanos(final_until),
         present: true,
         tier: Tier::Extent,
-        uncertainty: Duration::ZERO,
+        uncertain: Vec::new(),
     }
 }
 

@@ -11,7 +11,9 @@
 
 use std::time::Duration;
 
-use crate::segment::{Content, Segment};
+use super::row::Flag;
+use super::rows::Rows;
+use crate::segment::Content;
 use crate::time::Timestamp;
 
 /// From a segment's last frame until its file can be seen: closing, moving, our own sweep.
@@ -22,39 +24,27 @@ const LONGEST_LENGTH: Duration = Duration::from_secs(3_600);
 /// The newest segments that the usual length is taken from.
 const RECENT: usize = 8;
 
-/// `segments` are those of one stream that count (no names from the future), in their order.
-pub fn final_until<'a>(
-    segments: impl DoubleEndedIterator<Item = &'a Segment> + Clone,
-    now: Timestamp,
-) -> Timestamp {
-    let usual = usual_length(segments.clone());
-    let unseen = now.saturating_sub(usual).saturating_sub(APPEARANCE);
-    let newest = segments.clone().map(known_end).max();
-    let undecided =
-        segments.filter(|segment| segment.stale || !segment.sealed).map(known_end).min();
+/// Segments from the future do not count.
+pub fn final_until(rows: &Rows, now: Timestamp) -> Timestamp {
+    let unseen = now.saturating_sub(usual_length(rows)).saturating_sub(APPEARANCE);
+    let newest = rows.blocks().filter_map(|(_, summary)| summary.latest_known_end).max();
+    let undecided = rows.blocks().filter_map(|(_, summary)| summary.undecided_from).min();
     newest.map_or(unseen, |end| end.max(unseen)).min(undecided.unwrap_or(Timestamp::MAX))
 }
 
 /// The longest of the last few: segments are cut at keyframes and differ by as much.
-pub fn usual_length<'a>(segments: impl DoubleEndedIterator<Item = &'a Segment>) -> Duration {
-    let whole = segments.rev().filter(|segment| segment.sealed && segment.content == Content::Held);
-    let longest = whole.take(RECENT).map(|segment| segment.range.duration()).max();
+pub fn usual_length(rows: &Rows) -> Duration {
+    let whole = rows.iter().rev().filter(|row| {
+        row.is(Flag::SEALED) && row.content() == Content::Held && !row.is(Flag::FUTURE)
+    });
+    let longest = whole.take(RECENT).map(|row| row.duration()).max();
     longest.map_or(DEFAULT_LENGTH, |longest| longest.min(LONGEST_LENGTH))
-}
-
-fn known_end(segment: &Segment) -> Timestamp {
-    match segment.content {
-        Content::Held => segment.range.end(),
-        Content::Unread | Content::Nothing => segment.range.start(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::index::table::tests::segment_at;
+    use crate::index::table::tests::{insert_at, rows};
 
     #[derive(Clone, Copy)]
     enum Is {
@@ -68,17 +58,20 @@ mod tests {
     /// What it shows, the segments (start, end), now, and the expected instant; all in seconds.
     type Row<'a> = (&'a str, &'a [(i64, i64, Is)], i64, i64);
 
-    fn made(start_s: i64, end_s: i64, is: Is) -> Segment {
-        let mut segment = segment_at(start_s, end_s);
-        segment.path = Path::new(&start_s.to_string()).into();
-        segment.sealed = !matches!(is, Is::Open | Is::OpenAndEmpty);
-        segment.stale = matches!(is, Is::Unread);
-        segment.content = match is {
-            Is::Sealed | Is::Open => Content::Held,
-            Is::OpenAndEmpty | Is::SealedAndEmpty => Content::Nothing,
-            Is::Unread => Content::Unread,
-        };
-        segment
+    fn made(segments: &[(i64, i64, Is)]) -> Rows {
+        let mut made = rows();
+        for (start_s, end_s, is) in segments {
+            insert_at(&mut made, *start_s, *end_s, |row| {
+                row.set(Flag::SEALED, !matches!(is, Is::Open | Is::OpenAndEmpty));
+                row.set(Flag::STALE, matches!(is, Is::Unread));
+                row.set_content(match is {
+                    Is::Sealed | Is::Open => Content::Held,
+                    Is::OpenAndEmpty | Is::SealedAndEmpty => Content::Nothing,
+                    Is::Unread => Content::Unread,
+                });
+            });
+        }
+        made
     }
 
     #[test]
@@ -96,16 +89,14 @@ mod tests {
             ("a clock set back", &[(1_000, 1_060, Sealed)], 5, 1_060),
         ];
         for (what, segments, now_s, expected_s) in table {
-            let segments: Vec<Segment> =
-                segments.iter().map(|(a, b, is)| made(*a, *b, *is)).collect();
-            let until = final_until(segments.iter(), Timestamp::from_unix_seconds(now_s));
+            let until = final_until(&made(segments), Timestamp::from_unix_seconds(now_s));
             assert_eq!(until, Timestamp::from_unix_seconds(expected_s), "{what}");
         }
     }
 
     #[test]
     fn one_hour_is_the_longest_usual_length() {
-        let long = [made(0, 8 * 3_600, Is::Sealed)];
-        assert_eq!(usual_length(long.iter()), LONGEST_LENGTH);
+        let long = made(&[(0, 8 * 3_600, Is::Sealed)]);
+        assert_eq!(usual_length(&long), LONGEST_LENGTH);
     }
 }

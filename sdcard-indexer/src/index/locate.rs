@@ -18,7 +18,7 @@ pub struct LocatedPart {
     pub version: SegmentVersion,
     pub bytes: std::ops::Range<u64>,
     pub range: TimeRange,
-    /// `range` may lie this much later in truth.
+    /// `range` may lie this much earlier or later in truth.
     pub uncertainty: Duration,
     pub needs: PartMedia,
 }
@@ -57,9 +57,9 @@ impl Stream {
     fn locate(&mut self, range: TimeRange, limits: &CutLimits) -> Located {
         let mut located = Located::default();
         let mut changed = Vec::new();
-        let usable = |segment: &&Segment| segment.content != Content::Nothing;
+        let usable = |segment: &Segment| segment.content != Content::Nothing;
         for segment in self.table.touching(range).filter(usable) {
-            match self.locate_in(segment, range, limits, &mut located.parts) {
+            match self.locate_in(&segment, range, limits, &mut located.parts) {
                 Ok(None) => {}
                 Ok(next) => {
                     located.next = next;
@@ -95,7 +95,7 @@ impl Stream {
         if !recording.holds(version) {
             return Err(ReadError::Changed);
         }
-        let zero = segment.range.start();
+        let zero = segment.placement.start;
         let end = MediaTime(range.end().nanos_from(zero));
         let mut from = MediaTime(range.start().nanos_from(zero));
         while from < end {
@@ -110,7 +110,7 @@ impl Stream {
                     version,
                     bytes: part.bytes,
                     range: TimeRange::new(at(part.media.start), at(part.media.end))?,
-                    uncertainty: segment.uncertainty,
+                    uncertainty: segment.placement.uncertainty,
                     needs: part.needs,
                 })
             }));

@@ -8,15 +8,20 @@
 //! every [`SWEEP_INTERVAL`] and when told to by [`Hint::SweepAll`]; in between [`Index::refresh`], with what
 //! the watcher says, and every few seconds with nothing, so that an open segment is followed.
 //!
-//! The deciding parts are pure: `table` (what follows from listings and readings) and `finality`.
+//! The deciding parts are pure: `table` (what follows from listings and readings, kept in `rows`), `gone`
+//! (tombstones), `finality` and `view`.
 
 mod finality;
+mod gone;
 mod locate;
 mod problem;
 mod read;
+mod row;
+mod rows;
 mod store;
 mod stream;
 mod table;
+mod view;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -26,7 +31,7 @@ use crate::identity::{SegmentId, SegmentVersion, StreamId};
 use crate::layout::Layout;
 use crate::recordings::{Folder, Recordings};
 use crate::scan::ScanLimits;
-use crate::segment::Segment;
+use crate::segment::{Placement, Segment};
 use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
@@ -34,12 +39,12 @@ pub use locate::{LocateError, Located, LocatedPart};
 pub use problem::{Problem, ProblemKind};
 pub use read::{ReadError, SegmentReader};
 pub use store::{Durability, MemoryOnlyReason};
-pub use table::{FUTURE_TOLERANCE, StreamView};
+pub use table::FUTURE_TOLERANCE;
+pub use view::StreamView;
 
 use problem::Told;
 use store::Store;
 use stream::{Look, Stream};
-use table::Table;
 
 /// How often everything is looked at, whatever the watcher says.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -161,7 +166,7 @@ impl Index {
         };
         let streams = config.sources.iter().map(|source| {
             let recordings = store(source).unwrap_or_else(|| folder(source));
-            Stream::new(source.clone(), recordings)
+            Stream::new(source.clone(), recordings, config.join_tolerance)
         });
         let mut index = Index {
             streams: streams.collect(),
@@ -190,18 +195,18 @@ impl Index {
             for stream in &mut self.streams {
                 sweep.gone += stream.survey(&mut look);
                 sweep.added += stream.settle(self.config.seal_after, &mut look);
-                stream.table.bound_gone(stream.join(self.config.join_tolerance));
+                stream.table.bound_gone();
             }
             self.save();
             if self.card_is_there() {
                 self.store.housekeep(&self.streams);
             }
         }
-        self.conclude(now, sweep)
+        self.conclude(sweep, |stream| stream.renew_view(now))
     }
 
     /// The second half of [`Index::sweep`]: opens at most `limit` of the files that are to be read, each
-    /// stream's newest first.
+    /// stream's newest first. While much is left to read, [`Index::stream`] follows in steps.
     pub fn read_unread(&mut self, now: Timestamp, limit: usize) -> Sweep {
         let mut sweep = Sweep::default();
         if self.attached {
@@ -210,7 +215,7 @@ impl Index {
             }
             self.save();
         }
-        self.conclude(now, sweep)
+        self.conclude(sweep, |stream| stream.renew_view_in_portions(now))
     }
 
     /// Looks where `hints` point and at each stream's open segment, and reads what has changed.
@@ -228,12 +233,30 @@ impl Index {
         sweep
     }
 
+    /// Places every segment anew in true time: what is known of the recorder's clock has changed. What is gone
+    /// already stays where it was.
+    pub fn place(
+        &mut self,
+        now: Timestamp,
+        place: impl Fn(&StreamId, &Segment) -> Placement,
+    ) -> Sweep {
+        for stream in &mut self.streams {
+            let id = &stream.source.stream;
+            stream.table.place(|segment| place(id, segment));
+        }
+        if self.attached {
+            self.save();
+        }
+        self.conclude(Sweep::default(), |stream| stream.renew_view(now))
+    }
+
     pub fn stream(&self, stream: &StreamId) -> Option<&StreamView> {
         self.find(stream).map(|stream| &stream.view)
     }
 
-    /// The segments that share time with `range`, oldest first; also those without any that start in it.
-    pub fn segments(&self, stream: &StreamId, range: TimeRange) -> impl Iterator<Item = &Segment> {
+    /// The segments that share time with `range`, in the order of their names' times; also those without any
+    /// that start in it.
+    pub fn segments(&self, stream: &StreamId, range: TimeRange) -> impl Iterator<Item = Segment> {
         self.find(stream).into_iter().flat_map(move |stream| stream.table.touching(range))
     }
 
@@ -277,7 +300,7 @@ impl Index {
         let there = self.card_is_there();
         if there && !self.attached {
             for stream in &mut self.streams {
-                stream.table = Table::default();
+                stream.clear(self.config.join_tolerance);
             }
             self.store.load(&mut self.streams);
         }
@@ -292,20 +315,17 @@ impl Index {
         }
     }
 
-    fn conclude(&mut self, now: Timestamp, mut sweep: Sweep) -> Sweep {
+    fn conclude(
+        &mut self,
+        mut sweep: Sweep,
+        mut renew_view: impl FnMut(&mut Stream) -> Option<TimeRange>,
+    ) -> Sweep {
         for stream in &mut self.streams {
-            let join = stream.join(self.config.join_tolerance);
             stream.present &= self.attached;
-            let view = if stream.present {
-                stream.table.view(now, join)
-            } else {
-                StreamView { gone: stream.view.gone.clone(), ..StreamView::absent() }
-            };
-            if let Some(window) = stream.view.change_to(&view) {
+            if let Some(window) = renew_view(stream) {
                 sweep.note_change(&stream.source.stream, window);
             }
-            stream.view = view;
-            sweep.unread += stream.to_read().count();
+            sweep.unread += stream.unread();
         }
         (sweep.problems, sweep.problems_untold) = self.told.take();
         sweep.durability_changed = self.store.take_change();

@@ -7,12 +7,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::stream::Stream;
+use super::table::{Extent, Reading, Removed, Restored};
 use crate::coverage::Coverage;
-use crate::identity::SegmentId;
 use crate::log::record::{GoneRecord, Record, RemovedRecord, SegmentRecord};
-use crate::log::{Day, Log, LogError};
-use crate::segment::{Content, FileStamp, Segment, path_bytes};
-use crate::time::TimeRange;
+use crate::log::{Batch, Day, Log, LogError};
+use crate::segment::{Content, FileStamp, Placement, Segment, TimeSource, path_bytes};
 
 /// Dead records that a day's file may hold before it is worth a rewrite, besides as many as live ones.
 const DEAD_RECORDS: usize = 64;
@@ -65,7 +64,7 @@ impl Store {
     /// Takes over what the log says; records of streams that are not configured are passed over.
     pub fn load(&mut self, streams: &mut [Stream]) {
         let Some(log) = &mut self.log else { return };
-        let outcome = log.replay(|record| {
+        let outcome = log.replay(|day, record| {
             let (Record::Segment(SegmentRecord { stream: name, .. })
             | Record::Removed(RemovedRecord { stream: name, .. })
             | Record::Gone(GoneRecord { stream: name, .. })) = &record
@@ -74,7 +73,7 @@ impl Store {
             };
             let stream = streams.iter_mut().find(|known| known.source.stream.as_str() == *name);
             if let Some(stream) = stream {
-                stream.restore(&record);
+                stream.restore(day, &record);
             }
         });
         self.conclude(outcome);
@@ -85,13 +84,13 @@ impl Store {
         let Some(log) = &mut self.log else { return };
         for Stream { source, table, .. } in streams {
             let stream = source.stream.as_str();
-            for (path, held) in table.take_removed() {
+            for Removed { path, day, held } in table.take_removed() {
                 let removed = RemovedRecord { stream, path: path_bytes(&path), held };
-                log.append(Day::of(held.start()), &Record::Removed(removed));
+                log.append(day, &Record::Removed(removed));
             }
-            for segment in table.take_unlogged() {
-                log.append(Day::of(segment.range.start()), &segment_record(stream, segment));
-            }
+            table.take_unlogged(|segment| {
+                log.append(Day::of(segment.named), &segment_record(stream, &segment));
+            });
         }
         let outcome = log.flush();
         self.conclude(outcome);
@@ -107,7 +106,7 @@ impl Store {
             let done = match records {
                 _ if live == 0 => log.remove(day),
                 Some(records) if records <= 2 * live + DEAD_RECORDS => Ok(()),
-                _ => log.rewrite(day, &records_of(streams, day)),
+                _ => log.rewrite(day, |batch| write_records(streams, day, batch)),
             };
             outcome = outcome.and(done);
         }
@@ -129,6 +128,7 @@ impl Store {
 }
 
 fn segment_record<'a>(stream: &'a str, segment: &'a Segment) -> Record<'a> {
+    let of_name = segment.placement.source == TimeSource::Name && segment.placement.epoch.is_none();
     Record::Segment(SegmentRecord {
         stream,
         path: path_bytes(&segment.path),
@@ -136,9 +136,10 @@ fn segment_record<'a>(stream: &'a str, segment: &'a Segment) -> Record<'a> {
         modified_ns: segment.stamp.modified_ns,
         fingerprint: segment.fingerprint,
         held: segment.content == Content::Held,
-        start: segment.range.start(),
-        duration_ns: saturating_nanos(segment.range.duration()),
+        named: segment.named,
+        duration_ns: saturating_nanos(segment.duration),
         usable_bytes: segment.usable_bytes,
+        placement: (!of_name).then_some(segment.placement),
     })
 }
 
@@ -147,75 +148,50 @@ fn saturating_nanos(duration: Duration) -> u64 {
 }
 
 fn live_records(streams: &[Stream], day: Day) -> usize {
-    let live = |stream: &Stream| {
-        let segments = stream.table.starting_in(day.range()).iter();
-        let gone = !stream.table.gone_in(day.range()).is_empty();
-        segments.filter(|segment| segment.is_loggable()).count() + usize::from(gone)
-    };
-    streams.iter().map(live).sum()
+    streams.iter().map(|stream| stream.table.live_records(day)).sum()
 }
 
-fn records_of(streams: &[Stream], day: Day) -> Vec<Record<'_>> {
-    let mut records = Vec::new();
+fn write_records(streams: &[Stream], day: Day, batch: &mut Batch) {
     for Stream { source, table, .. } in streams {
         let stream = source.stream.as_str();
-        let gone: Vec<TimeRange> = table.gone_in(reach(day)).into();
-        records.extend(gone.chunks(RANGES_PER_RECORD).map(|ranges| {
+        let gone = table.gone_of(day).map(Coverage::ranges).unwrap_or_default();
+        for ranges in gone.chunks(RANGES_PER_RECORD) {
             let gone = ranges.iter().copied().collect::<Coverage>();
-            Record::Gone(GoneRecord { stream, gone })
-        }));
-        let segments = table.starting_in(day.range()).iter();
-        records.extend(
-            segments
-                .filter(|segment| segment.is_loggable())
-                .map(|segment| segment_record(stream, segment)),
-        );
+            batch.push(&Record::Gone(GoneRecord { stream, gone }));
+        }
+        for segment in table.loggable(day) {
+            batch.push(&segment_record(stream, &segment));
+        }
     }
-    records
-}
-
-/// The day and the next one, into which its last segments reach. What is gone in the next day may be
-/// told by both files: it is a set.
-fn reach(day: Day) -> TimeRange {
-    let range = day.range();
-    TimeRange::starting_at(range.start(), 2 * range.duration())
 }
 
 impl Stream {
     /// A record whose name tells another time than it did belongs to an older configuration: such a
     /// segment is read anew.
-    fn restore(&mut self, record: &Record<'_>) {
+    fn restore(&mut self, day: Day, record: &Record<'_>) {
+        let named = |path: &Path| self.time_of(path);
         match record {
             Record::Segment(record) => {
                 let path = Path::new(OsStr::from_bytes(record.path));
-                let named = self.time_of(path);
-                let Some(named) = named.filter(|named| named.start == record.start) else { return };
-                let duration = Duration::from_nanos(record.duration_ns);
-                self.table.restore(Segment {
-                    id: SegmentId::of(&self.source.stream, record.path),
-                    path: path.into(),
-                    stamp: FileStamp {
-                        size_bytes: record.size_bytes,
-                        modified_ns: record.modified_ns,
-                    },
-                    fingerprint: record.fingerprint,
-                    range: TimeRange::starting_at(record.start, duration),
-                    uncertainty: named.uncertainty,
+                let Some(named) = named(path).filter(|named| named.start == record.named) else {
+                    return;
+                };
+                let extent = Extent {
+                    duration: Duration::from_nanos(record.duration_ns),
                     usable_bytes: record.usable_bytes,
-                    content: if record.held { Content::Held } else { Content::Nothing },
-                    sealed: true,
-                    future: false,
-                    unreadable: false,
-                    stale: false,
-                    unlogged: false,
-                    seen: 0,
-                });
+                };
+                let stamp =
+                    FileStamp { size_bytes: record.size_bytes, modified_ns: record.modified_ns };
+                let held = record.held.then_some(extent);
+                let placement = record.placement.unwrap_or_else(|| Placement::of_name(&named));
+                let reading = Reading { stamp, fingerprint: record.fingerprint, held };
+                self.table.restore(&Restored { path, named, placement, reading });
             }
             Record::Removed(record) => {
                 let path = Path::new(OsStr::from_bytes(record.path));
-                self.table.restore_removed(path, record.held);
+                self.table.restore_removed(day, path, named(path), record.held);
             }
-            Record::Gone(record) => self.table.restore_gone(&record.gone),
+            Record::Gone(record) => self.table.restore_gone(day, &record.gone),
             Record::Digest(_) | Record::Changed(_) => {}
         }
     }

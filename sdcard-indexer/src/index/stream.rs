@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::problem::{ProblemKind, Told};
 use super::read::{ReadError, Recording, SegmentReader};
-use super::table::{Extent, Reading, StreamView, Table};
+use super::row::Key;
+use super::table::{Extent, Reading, Table};
+use super::view::StreamView;
 use super::{IndexConfig, StreamSource};
 use crate::container::{self, ContainerError};
 use crate::identity::{FINGERPRINT_BYTES, SegmentId, SegmentVersion};
@@ -14,7 +16,7 @@ use crate::layout::NamedTime;
 use crate::recordings::{Listed, Recordings};
 use crate::scan::UnlistedReason;
 use crate::segment::{FileStamp, path_bytes};
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
 #[derive(Debug)]
@@ -22,10 +24,25 @@ pub(super) struct Stream {
     pub source: StreamSource,
     pub recordings: Box<dyn Recordings>,
     pub table: Table,
-    /// As of the end of the last call.
+    /// As of the end of the last call, or of the last portion that was worth it.
     pub view: StreamView,
+    /// What the view was made of; `None` where it is to be made anew.
+    viewed: Option<u64>,
+    /// Files read since the view was made.
+    read_since: usize,
     /// Its folder could be listed when that was last tried.
     pub present: bool,
+}
+
+/// Files whose places are looked up at once.
+const PORTION: usize = 256;
+/// While many files are read, the view is made anew after so many parts of them.
+const PARTS: usize = 16;
+
+/// Names are no finer than their resolution, nor are the holes between successive segments.
+fn blank_table(source: &StreamSource, join_tolerance: Duration) -> Table {
+    let join = join_tolerance.saturating_add(source.layout.resolution());
+    Table::new(source.stream.clone(), source.layout.clone(), join)
 }
 
 /// What looking needs besides the stream.
@@ -50,9 +67,20 @@ impl<'a> Look<'a> {
 }
 
 impl Stream {
-    pub fn new(source: StreamSource, recordings: Box<dyn Recordings>) -> Self {
-        let (table, view) = (Table::default(), StreamView::absent());
-        Stream { source, recordings, table, view, present: false }
+    pub fn new(
+        source: StreamSource,
+        recordings: Box<dyn Recordings>,
+        join_tolerance: Duration,
+    ) -> Self {
+        Stream {
+            table: blank_table(&source, join_tolerance),
+            source,
+            recordings,
+            view: StreamView::absent(),
+            viewed: None,
+            read_since: 0,
+            present: false,
+        }
     }
 
     /// What the recorder's own clock said when it began this recording.
@@ -64,15 +92,46 @@ impl Stream {
         Recording::new(self.recordings.open(name)?)
     }
 
-    /// Names are no finer than this, nor are the holes between successive segments.
-    pub fn join(&self, tolerance: Duration) -> Duration {
-        tolerance.saturating_add(self.source.layout.resolution())
+    /// Nothing is known any more.
+    pub fn clear(&mut self, join_tolerance: Duration) {
+        self.table = blank_table(&self.source, join_tolerance);
+        self.viewed = None;
+    }
+
+    /// Brings the view up to date, and says in which window what is held or gone has changed.
+    pub fn renew_view(&mut self, now: Timestamp) -> Option<TimeRange> {
+        if !self.present {
+            self.viewed = None;
+            return self.show(StreamView { gone: self.view.gone.clone(), ..StreamView::absent() });
+        }
+        let version = Some(self.table.version());
+        if self.viewed == version {
+            self.view.final_until = self.table.final_until(now);
+            return None;
+        }
+        self.viewed = version;
+        self.read_since = 0;
+        self.show(self.table.view(now))
+    }
+
+    /// As [`Stream::renew_view`], but not before a good part of the table has been read: a card is read for
+    /// the first time in many small portions.
+    pub fn renew_view_in_portions(&mut self, now: Timestamp) -> Option<TimeRange> {
+        let worth_it = self.read_since * PARTS >= self.table.len();
+        if worth_it || self.table.unread() == 0 { self.renew_view(now) } else { None }
+    }
+
+    fn show(&mut self, view: StreamView) -> Option<TimeRange> {
+        let window = self.view.change_to(&view);
+        self.view = view;
+        window
     }
 
     /// Looks at all directories. Returns how many segments have gone.
     pub fn survey(&mut self, look: &mut Look<'_>) -> usize {
         self.table.begin_survey(true);
         self.present = true;
+        self.viewed = None;
         self.look_into(Path::new(""), look)
     }
 
@@ -92,7 +151,7 @@ impl Stream {
             let Ok(path) = path.strip_prefix(&self.source.root) else { continue };
             gone += self.look_into(path, look);
             if let (Hint::Sealed(_), Some(named)) = (hint, self.time_of(path)) {
-                self.table.seal(named.start, path);
+                self.table.seal(named, path);
             }
         }
         gone
@@ -109,7 +168,7 @@ impl Stream {
             self.unlisted(&name, reason, look);
             unlisted.push(name);
         }
-        self.table.bury_unseen(under, &unlisted)
+        self.table.bury_unseen(under, self.time_of(under), &unlisted)
     }
 
     /// A root that is not there is no loss as long as nothing has ever been recorded.
@@ -127,41 +186,55 @@ impl Stream {
     /// Returns how many segments are new.
     pub fn settle(&mut self, seal_after: Duration, look: &mut Look<'_>) -> usize {
         let added = self.table.settle(look.now, seal_after);
-        for segment in self.table.segments().iter().filter(|segment| segment.future) {
+        for segment in self.table.future() {
             look.told.tell(&self.source.stream, &segment.path, ProblemKind::Future);
         }
         added
     }
 
     /// What is to be read; nothing as long as it cannot be seen whether the files are there.
-    pub fn to_read(&self) -> impl Iterator<Item = usize> {
+    pub fn to_read(&self) -> impl Iterator<Item = Key> {
         self.present.then(|| self.table.to_read()).into_iter().flatten()
+    }
+
+    pub fn unread(&self) -> usize {
+        if self.present { self.table.unread() } else { 0 }
     }
 
     /// Opens at most `limit` files, and returns how many.
     pub fn read_unread(&mut self, limit: usize, told: &mut Told) -> usize {
-        let to_read: Vec<usize> = self.to_read().take(limit).collect();
-        for &at in &to_read {
-            let Some(segment) = self.table.segment(at) else { continue };
-            let recording = self.open(&segment.path);
-            match recording.and_then(|recording| look_inside(recording, segment.sealed)) {
-                Ok((reading, problem)) => {
-                    if let Some(kind) = problem {
-                        told.tell(&self.source.stream, &segment.path, kind);
-                    }
-                    self.table.read(at, reading);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.table.unreadable(at, true);
-                }
-                Err(error) => {
-                    let kind = ProblemKind::Unreadable(error);
+        let mut read = 0;
+        while read < limit {
+            let portion: Vec<Key> = self.to_read().take(PORTION.min(limit - read)).collect();
+            if portion.is_empty() {
+                break;
+            }
+            portion.iter().for_each(|key| self.read_one(*key, told));
+            read += portion.len();
+        }
+        self.read_since += read;
+        read
+    }
+
+    fn read_one(&mut self, key: Key, told: &mut Told) {
+        let Some(segment) = self.table.segment(key) else { return };
+        let recording = self.open(&segment.path);
+        match recording.and_then(|recording| look_inside(recording, segment.sealed)) {
+            Ok((reading, problem)) => {
+                if let Some(kind) = problem {
                     told.tell(&self.source.stream, &segment.path, kind);
-                    self.table.unreadable(at, false);
                 }
+                self.table.read(key, reading);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.table.unreadable(key, true);
+            }
+            Err(error) => {
+                let kind = ProblemKind::Unreadable(error);
+                told.tell(&self.source.stream, &segment.path, kind);
+                self.table.unreadable(key, false);
             }
         }
-        to_read.len()
     }
 
     pub fn path_of(&self, id: SegmentId) -> Option<PathBuf> {
@@ -216,10 +289,9 @@ impl Listing<'_, '_> {
 
     fn recording(&mut self, name: &Path, stamp: FileStamp, sealed: bool) {
         if let Some(named) = self.time_of(name) {
-            let id = || SegmentId::of(&self.source.stream, path_bytes(name));
-            self.table.observe(name, named, stamp, self.look.now, id);
+            self.table.observe(name, named, stamp, self.look.now);
             if sealed {
-                self.table.seal_once(named.start, name);
+                self.table.seal_once(named, name);
             }
         } else if !is_end_of_span(name, stamp) && self.look.is_foreign(&self.source.root.join(name))
         {

@@ -1,69 +1,25 @@
-//! The segments of one stream, in order, and what follows from them.
+//! The segments of one stream, and what follows from what is seen of them.
 //!
 //! Pure: it is told what a directory shows and what a file holds, and is asked what to read, what is
 //! held and what is gone. It opens nothing and asks no clock.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finality;
+use super::gone::Gone;
+use super::row::{Flag, Key, Row};
+use super::rows::Rows;
+use super::view::StreamView;
 use crate::coverage::Coverage;
-use crate::identity::SegmentId;
-use crate::layout::NamedTime;
-use crate::segment::{Content, FileStamp, Segment, Tier};
+use crate::identity::{SegmentId, StreamId};
+use crate::layout::{Layout, NamedTime};
+use crate::log::Day;
+use crate::segment::{Content, FileStamp, Placement, Segment, path_bytes};
 use crate::time::{TimeRange, Timestamp};
 
-/// How far ahead of the clock a name may lie and still be believed: time zones set wrongly.
+/// How far ahead of the clock a segment may lie and still be believed: time zones set wrongly.
 pub const FUTURE_TOLERANCE: Duration = Duration::from_secs(86_400);
-/// How long what is gone is remembered, counted back from the newest known instant.
-const GONE_MEMORY: Duration = Duration::from_secs(30 * 86_400);
-/// More ranges than these are not remembered as gone; the oldest are forgotten first.
-const MAX_GONE_RANGES: usize = 4_096;
-
-/// What a stream has on the card; the substance of a coverage report.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamView {
-    /// False: its folder cannot be listed, or the card is not there. Then nothing is held, or final.
-    pub present: bool,
-    /// Joined over holes no longer than the join tolerance and one step of the names.
-    pub held: Coverage,
-    /// Was held and is not any more; shares nothing with `held`.
-    pub gone: Coverage,
-    /// The oldest instant held.
-    pub horizon: Option<Timestamp>,
-    /// What is absent before this instant will not appear later. The rule stands in `finality`.
-    pub final_until: Timestamp,
-    /// The least of what is held.
-    pub tier: Tier,
-    /// How far behind its place in `held` anything may truly lie, at most. In tier T0, ends are guesses
-    /// besides.
-    pub uncertainty: Duration,
-}
-
-impl StreamView {
-    pub(super) const fn absent() -> Self {
-        StreamView {
-            present: false,
-            held: Coverage::new(),
-            gone: Coverage::new(),
-            horizon: None,
-            final_until: Timestamp::MIN,
-            tier: Tier::Names,
-            uncertainty: Duration::ZERO,
-        }
-    }
-
-    /// The window outside of which both views tell the same of what is held and gone.
-    pub(super) fn change_to(&self, new: &StreamView) -> Option<TimeRange> {
-        let differences = [
-            self.held.difference(&new.held),
-            new.held.difference(&self.held),
-            self.gone.difference(&new.gone),
-            new.gone.difference(&self.gone),
-        ];
-        differences.iter().filter_map(Coverage::hull).reduce(|all, hull| all.hull(&hull))
-    }
-}
 
 /// What a file's bytes were found to hold.
 #[derive(Clone, Copy, Debug)]
@@ -80,93 +36,142 @@ pub(super) struct Extent {
     pub usable_bytes: u64,
 }
 
-#[derive(Debug, Default)]
+/// A segment as the log has it.
+#[derive(Clone, Debug)]
+pub(super) struct Restored<'a> {
+    pub path: &'a Path,
+    pub named: NamedTime,
+    pub placement: Placement,
+    pub reading: Reading,
+}
+
+/// A file that is no longer there: where it lay, the day of its name, and what it held; an empty range lies at
+/// the start of a segment that held nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Removed {
+    pub path: PathBuf,
+    pub day: Day,
+    pub held: TimeRange,
+}
+
+#[derive(Debug)]
 pub(super) struct Table {
-    /// In the order of [`Segment::key`].
-    segments: Vec<Segment>,
-    /// Found since the last [`Table::settle`], in no order.
-    found: Vec<Segment>,
-    gone: Coverage,
-    /// Tombstones that the log does not have yet; an empty range lies at the start of its segment.
-    removed: Vec<(Box<Path>, TimeRange)>,
+    stream: StreamId,
+    rows: Rows,
+    gone: Gone,
+    /// Tombstones that the log does not have yet.
+    removed: Vec<Removed>,
     /// When a file was last seen new or changed.
     changed_at: Timestamp,
-    survey: u32,
+    /// New since the last [`Table::settle`].
+    added: usize,
 }
 
 impl Table {
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// Holes no longer than `join` are none.
+    pub fn new(stream: StreamId, layout: Layout, join: Duration) -> Self {
+        Table {
+            stream,
+            rows: Rows::new(layout, join),
+            gone: Gone::default(),
+            removed: Vec::new(),
+            changed_at: Timestamp::default(),
+            added: 0,
+        }
     }
 
-    pub fn segment(&self, index: usize) -> Option<&Segment> {
-        self.segments.get(index)
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Nothing was ever known of the stream.
     pub fn is_blank(&self) -> bool {
-        self.segments.is_empty() && self.gone.is_empty()
+        self.rows.len() == 0 && self.gone.is_empty()
     }
 
-    pub fn find(&self, id: SegmentId) -> Option<&Segment> {
-        self.segments.iter().find(|segment| segment.id == id)
+    pub fn segment(&self, key: Key) -> Option<Segment> {
+        self.rows.get(key).map(|row| self.made(row))
+    }
+
+    pub fn find(&self, id: SegmentId) -> Option<Segment> {
+        self.key_of(id).and_then(|key| self.segment(key))
+    }
+
+    fn key_of(&self, id: SegmentId) -> Option<Key> {
+        let alike = self.rows.with_short_id(id.0 as u32);
+        alike.map(Row::key).find(|key| self.segment(*key).is_some_and(|segment| segment.id == id))
     }
 
     /// Those that share time with `range`, and those without any that start in it.
-    pub fn touching(&self, range: TimeRange) -> impl Iterator<Item = &Segment> {
-        let begun = self.segments.partition_point(|segment| segment.range.start() < range.end());
-        let begun = self.segments.get(..begun).unwrap_or_default();
-        begun.iter().filter(move |segment| {
-            segment.range.overlaps(&range) || range.contains(segment.range.start())
-        })
+    pub fn touching(&self, range: TimeRange) -> impl Iterator<Item = Segment> {
+        self.rows.touching(range).map(|row| self.made(row))
+    }
+
+    /// Those that lie in the future.
+    pub fn future(&self) -> impl Iterator<Item = Segment> {
+        let blocks = self.rows.blocks().filter(|(_, summary)| summary.future);
+        let rows = blocks.flat_map(|(rows, _)| rows).filter(|row| row.is(Flag::FUTURE));
+        rows.map(|row| self.made(row))
     }
 
     /// Those that are not sealed.
-    pub fn open_paths(&self) -> Vec<Box<Path>> {
-        let open = self.segments.iter().filter(|segment| !segment.sealed);
-        open.map(|segment| segment.path.clone()).collect()
+    pub fn open_paths(&self) -> Vec<PathBuf> {
+        let blocks = self.rows.blocks().filter(|(_, summary)| summary.unsealed > 0);
+        let open = blocks.flat_map(|(rows, _)| rows).filter(|row| !row.is(Flag::SEALED));
+        open.map(|row| self.rows.path_of(row)).collect()
     }
 
-    /// The segments that start in `range`.
-    pub fn starting_in(&self, range: TimeRange) -> &[Segment] {
-        let first = self.segments.partition_point(|segment| segment.range.start() < range.start());
-        let last = self.segments.partition_point(|segment| segment.range.start() < range.end());
-        self.segments.get(first..last).unwrap_or_default()
+    fn made(&self, row: &Row) -> Segment {
+        let path = self.rows.path_of(row);
+        Segment {
+            id: SegmentId::of(&self.stream, path_bytes(&path)),
+            path,
+            stamp: row.stamp(),
+            fingerprint: row.fingerprint(),
+            named: row.named(),
+            placement: row.placement(),
+            duration: row.duration(),
+            usable_bytes: row.usable_bytes(),
+            content: row.content(),
+            sealed: row.is(Flag::SEALED),
+            future: row.is(Flag::FUTURE),
+            unreadable: row.is(Flag::UNREADABLE),
+        }
     }
 
-    fn position(&self, start: Timestamp, path: &Path) -> Result<usize, usize> {
-        self.segments.binary_search_by(|segment| segment.key().cmp(&(start, path)))
-    }
-
-    fn at(&mut self, start: Timestamp, path: &Path) -> Option<&mut Segment> {
-        let index = self.position(start, path).ok()?;
-        self.segments.get_mut(index)
+    fn key(&self, named: &NamedTime, path: &Path) -> Key {
+        let id = SegmentId::of(&self.stream, path_bytes(path));
+        Key::new(named.start, named.counter, id)
     }
 
     // What the log tells.
 
-    pub fn restore(&mut self, segment: Segment) {
-        match self.position(segment.range.start(), &segment.path) {
-            Ok(index) => {
-                if let Some(known) = self.segments.get_mut(index) {
-                    let before = std::mem::replace(known, segment);
-                    let after = known.range;
-                    self.forget(&before, after);
-                }
-            }
-            Err(index) => self.segments.insert(index, segment),
+    pub fn restore(&mut self, restored: &Restored<'_>) {
+        let key = self.key(&restored.named, restored.path);
+        let mut row = Row::unread(key, restored.placement, restored.reading.stamp);
+        take_reading(&mut row, &restored.reading);
+        row.set(Flag::SEALED, true);
+        if let Some(before) = self.rows.get(key).copied() {
+            self.forget(&before, &row);
         }
+        self.rows.insert(row, restored.path);
     }
 
-    pub fn restore_removed(&mut self, path: &Path, held: TimeRange) {
-        if let Ok(index) = self.position(held.start(), path) {
-            self.segments.remove(index);
+    pub fn restore_removed(
+        &mut self,
+        day: Day,
+        path: &Path,
+        named: Option<NamedTime>,
+        held: TimeRange,
+    ) {
+        if let Some(named) = named {
+            self.rows.remove(self.key(&named, path));
         }
-        self.gone.insert(held);
+        self.gone.insert(day, held);
     }
 
-    pub fn restore_gone(&mut self, gone: &Coverage) {
-        self.gone = self.gone.union(gone);
+    pub fn restore_gone(&mut self, day: Day, gone: &Coverage) {
+        self.gone.restore(day, gone);
     }
 
     // What directories show.
@@ -174,265 +179,308 @@ impl Table {
     /// From here on, a segment counts as seen once it is observed. A full survey gives files that could
     /// not be read another chance.
     pub fn begin_survey(&mut self, full: bool) {
-        self.survey = self.survey.wrapping_add(1);
+        self.rows.begin_round();
         if full {
-            for segment in self.segments.iter_mut().filter(|segment| segment.unreadable) {
-                segment.stale = true;
-            }
+            self.rows.update_each(
+                |summary| summary.unreadable,
+                |row, _| row.set(Flag::STALE, row.is(Flag::STALE) || row.is(Flag::UNREADABLE)),
+            );
         }
     }
 
     /// A file whose name is of the stream's layout stands in a directory.
-    pub fn observe(
-        &mut self,
-        path: &Path,
-        named: NamedTime,
-        stamp: FileStamp,
-        now: Timestamp,
-        id: impl FnOnce() -> SegmentId,
-    ) {
-        let survey = self.survey;
-        if let Some(segment) = self.at(named.start, path) {
-            segment.seen = survey;
-            if segment.stamp != stamp {
-                segment.stamp = stamp;
-                segment.stale = true;
-                segment.sealed = false;
+    pub fn observe(&mut self, path: &Path, named: NamedTime, stamp: FileStamp, now: Timestamp) {
+        let key = self.key(&named, path);
+        if self.rows.see(key) {
+            if self.rows.get(key).is_some_and(|row| !row.has_stamp(stamp)) {
+                self.rows.update(key, |row| {
+                    row.set_stamp(stamp);
+                    row.set(Flag::STALE, true);
+                    row.set(Flag::SEALED, false);
+                });
                 self.changed_at = now;
             }
             return;
         }
+        let mut row = Row::unread(key, Placement::of_name(&named), stamp);
+        row.set(Flag::STALE, true);
+        self.rows.insert(row, path);
+        self.rows.see(key);
         self.changed_at = now;
-        self.found.push(Segment {
-            id: id(),
-            path: path.into(),
-            stamp,
-            fingerprint: 0,
-            range: TimeRange::starting_at(named.start, Duration::ZERO),
-            uncertainty: named.uncertainty,
-            usable_bytes: 0,
-            content: Content::Unread,
-            sealed: false,
-            future: false,
-            unreadable: false,
-            stale: true,
-            unlogged: false,
-            seen: survey,
-        });
+        self.added += 1;
     }
 
-    /// Buries what was not seen at `under` or below, except below directories that were not listed.
-    /// Returns how many.
-    pub fn bury_unseen(&mut self, under: &Path, unlisted: &[impl AsRef<Path>]) -> usize {
-        let before = self.segments.len();
-        let survey = self.survey;
-        let (gone, removed) = (&mut self.gone, &mut self.removed);
-        self.segments.retain(|segment| {
-            let dead = segment.seen != survey
-                && segment.path.starts_with(under)
-                && !unlisted.iter().any(|directory| segment.path.starts_with(directory));
-            if dead {
-                let nothing = TimeRange::starting_at(segment.range.start(), Duration::ZERO);
-                let held = segment.coverage().unwrap_or(nothing);
-                gone.insert(held);
-                removed.push((segment.path.clone(), held));
+    /// Buries what was not seen at `under` or below, except below directories that were not listed; `named` is
+    /// what `under` tells where it is a segment's own name. Returns how many.
+    pub fn bury_unseen(
+        &mut self,
+        under: &Path,
+        named: Option<NamedTime>,
+        unlisted: &[impl AsRef<Path>],
+    ) -> usize {
+        let dead: Vec<(Key, PathBuf)> = match named {
+            Some(named) => vec![(self.key(&named, under), under.to_owned())],
+            None => {
+                let unseen = self.rows.unseen().map(|row| (row.key(), self.rows.path_of(row)));
+                unseen.filter(|(_, path)| path.starts_with(under)).collect()
             }
-            !dead
-        });
-        before - self.segments.len()
+        };
+        let listed = |path: &Path| !unlisted.iter().any(|directory| path.starts_with(directory));
+        let before = self.rows.len();
+        for (key, path) in dead {
+            if self.rows.is_seen(key) || !listed(&path) {
+                continue;
+            }
+            let Some(row) = self.rows.remove(key) else { continue };
+            let nothing = TimeRange::starting_at(row.start(), Duration::ZERO);
+            let (day, held) = (Day::of(key.named), row.coverage().unwrap_or(nothing));
+            self.gone.insert(day, held);
+            self.removed.push(Removed { path, day, held });
+        }
+        before - self.rows.len()
     }
 
     /// The recorder has closed the file: it is read once more, and will not grow.
-    pub fn seal(&mut self, start: Timestamp, path: &Path) {
-        let segment = match self.position(start, path) {
-            Ok(index) => self.segments.get_mut(index),
-            Err(_) => self.found.iter_mut().find(|segment| segment.key() == (start, path)),
-        };
-        if let Some(segment) = segment {
-            segment.sealed = true;
-            segment.stale = true;
-        }
+    pub fn seal(&mut self, named: NamedTime, path: &Path) {
+        self.rows.update(self.key(&named, path), |row| {
+            row.set(Flag::SEALED, true);
+            row.set(Flag::STALE, true);
+        });
     }
 
     /// As [`Table::seal`], unless it is sealed as it is: of stores that tell it with each listing.
-    pub fn seal_once(&mut self, start: Timestamp, path: &Path) {
-        if !self.at(start, path).is_some_and(|segment| segment.sealed) {
-            self.seal(start, path);
+    pub fn seal_once(&mut self, named: NamedTime, path: &Path) {
+        if !self.rows.get(self.key(&named, path)).is_some_and(|row| row.is(Flag::SEALED)) {
+            self.seal(named, path);
         }
     }
 
-    /// Puts what was found in its place, and decides what is open.
+    /// Decides what is open, and what lies in the future.
     ///
-    /// Only the newest segment can be open, and that until nothing changes for `seal_after`, or the
-    /// watcher has seen it closed. A segment that is sealed is read once more: at its end a recorder may
-    /// write where it wrote before, within the steps of FAT's clock. Returns how many were added.
+    /// Only one segment can be open: the newest, or one that was just begun by a clock that was set back; and
+    /// that until nothing changes for `seal_after`, or the watcher has seen it closed.
+    /// A segment that is sealed is read once more: at its end a recorder may write where it wrote before,
+    /// within the steps of FAT's clock. Returns how many were added since the last call.
     pub fn settle(&mut self, now: Timestamp, seal_after: Duration) -> usize {
-        let before = self.segments.len();
-        if !self.found.is_empty() {
-            self.segments.append(&mut self.found);
-            self.segments.sort_by(|a, b| a.key().cmp(&b.key()));
-            self.segments.dedup_by(|b, a| a.key() == b.key());
-        }
-        let horizon = now.saturating_add(FUTURE_TOLERANCE);
-        for segment in &mut self.segments {
-            segment.future = segment.range.start() > horizon;
-        }
+        let believed = now.saturating_add(FUTURE_TOLERANCE);
+        self.rows.update_each(
+            |summary| summary.future || summary.hull.is_some_and(|hull| hull.end() > believed),
+            |row, _| row.set(Flag::FUTURE, row.start() > believed),
+        );
         let quiet = now.since(self.changed_at) >= seal_after;
-        let newest = self.segments.iter().rposition(|segment| !segment.future);
-        for (index, segment) in self.segments.iter_mut().enumerate() {
-            if !segment.sealed && (quiet || Some(index) != newest) {
-                segment.sealed = true;
-                segment.stale = true;
-            }
-        }
+        let open = if quiet { None } else { self.open() };
+        self.rows.update_each(
+            |summary| summary.unsealed > 0,
+            |row, _| {
+                if !row.is(Flag::SEALED) && Some(row.key()) != open {
+                    row.set(Flag::SEALED, true);
+                    row.set(Flag::STALE, true);
+                }
+            },
+        );
         self.guess_ends();
-        self.segments.len() - before
+        std::mem::take(&mut self.added)
+    }
+
+    /// What was never read comes before what was.
+    fn open(&self) -> Option<Key> {
+        let blocks = self.rows.blocks().filter(|(_, summary)| summary.unsealed > 0);
+        let unsealed = blocks.flat_map(|(rows, _)| rows);
+        let unsealed = unsealed.filter(|row| !row.is(Flag::SEALED) && !row.is(Flag::FUTURE));
+        unsealed.map(|row| (row.content() == Content::Unread, row.key())).max().map(|(_, key)| key)
     }
 
     /// An unread segment lasts until the next one starts, but no longer than is usual; the newest, not at all.
     fn guess_ends(&mut self) {
-        let usual = finality::usual_length(self.counted());
-        let mut next = None;
-        for segment in self.segments.iter_mut().rev() {
-            let start = segment.range.start();
-            if segment.content == Content::Unread {
-                let length =
-                    next.map_or(Duration::ZERO, |next: Timestamp| next.since(start).min(usual));
-                segment.range = TimeRange::starting_at(start, length);
-            }
-            next = Some(start);
-        }
+        let usual = finality::usual_length(&self.rows);
+        self.rows.update_each(
+            |summary| summary.unread > 0,
+            |row, next| {
+                if row.content() == Content::Unread {
+                    let until_next = next.map(|next| next.since(row.start()).min(usual));
+                    row.set_duration(until_next.unwrap_or_default());
+                }
+            },
+        );
     }
 
     // What files hold.
 
-    /// The places of what is to be read, newest first. Good until the next settling or burial.
-    pub fn to_read(&self) -> impl Iterator<Item = usize> {
-        let stale = self.segments.iter().enumerate().rev().filter(|(_, segment)| segment.stale);
-        stale.map(|(index, _)| index)
+    /// What is to be read, newest first.
+    pub fn to_read(&self) -> impl Iterator<Item = Key> {
+        let blocks = self.rows.blocks().rev().filter(|(_, summary)| summary.stale > 0);
+        let rows = blocks.flat_map(|(rows, _)| rows.iter().rev());
+        rows.filter(|row| row.is(Flag::STALE)).map(|row| row.key())
+    }
+
+    /// How many are to be read.
+    pub fn unread(&self) -> usize {
+        self.rows.blocks().map(|(_, summary)| summary.stale).sum()
     }
 
     /// The bytes of a segment have been looked at.
-    pub fn read(&mut self, index: usize, reading: Reading) {
-        let Some(segment) = self.segments.get_mut(index) else { return };
-        let before = segment.clone();
-        let extent = reading.held.unwrap_or(Extent { duration: Duration::ZERO, usable_bytes: 0 });
-        segment.stamp = reading.stamp;
-        segment.fingerprint = reading.fingerprint;
-        segment.range = TimeRange::starting_at(before.range.start(), extent.duration);
-        segment.usable_bytes = extent.usable_bytes;
-        segment.content = if reading.held.is_some() { Content::Held } else { Content::Nothing };
-        segment.unreadable = false;
-        segment.stale = false;
-        segment.unlogged = true;
-        let after = segment.range;
-        self.forget(&before, after);
+    pub fn read(&mut self, key: Key, reading: Reading) {
+        let read = self.rows.update(key, |row| {
+            let before = *row;
+            take_reading(row, &reading);
+            row.set(Flag::UNLOGGED, true);
+            (before, *row)
+        });
+        if let Some((before, after)) = read {
+            self.forget(&before, &after);
+        }
     }
 
     /// The bytes of a segment cannot be had at present. One that is missing keeps what is known of it: the
     /// next look into its directory tells whether it is gone.
-    pub fn unreadable(&mut self, index: usize, missing: bool) {
-        if let Some(segment) = self.segments.get_mut(index) {
+    pub fn unreadable(&mut self, key: Key, missing: bool) {
+        self.rows.update(key, |row| {
             if !missing {
-                segment.content = Content::Nothing;
+                row.set_content(Content::Nothing);
             }
-            segment.unreadable = true;
-            segment.stale = false;
-        }
+            row.set(Flag::UNREADABLE, true);
+            row.set(Flag::STALE, false);
+        });
     }
 
     /// What stood under a segment's name is not what the index holds of it: it is to be read again.
     pub fn mistrust(&mut self, id: SegmentId) {
-        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) {
-            segment.stale = true;
+        if let Some(key) = self.key_of(id) {
+            self.rows.update(key, |row| row.set(Flag::STALE, true));
         }
     }
 
-    /// A file that was held has been replaced by one that holds `after`, or has shrunk to it.
-    fn forget(&mut self, before: &Segment, after: TimeRange) {
-        if before.content == Content::Held && after.hull(&before.range) != after {
-            self.gone.insert(before.range);
+    /// A file that was held may have been replaced by one that holds something else, or has shrunk to it.
+    fn forget(&mut self, before: &Row, after: &Row) {
+        let holds_it =
+            before.fingerprint() == after.fingerprint() && before.duration() <= after.duration();
+        let held = before.range();
+        if before.content() == Content::Held
+            && !holds_it
+            && after.range().hull(&held) != after.range()
+        {
+            self.gone.insert(Day::of(before.named()), held);
+        }
+    }
+
+    // Where it lies in time.
+
+    /// Places every segment anew: what is known of the clocks has changed.
+    pub fn place(&mut self, place: impl Fn(&Segment) -> Placement) {
+        let keys: Vec<Key> = self.rows.iter().map(Row::key).collect();
+        for key in keys {
+            let Some(placement) = self.segment(key).map(|segment| place(&segment)) else {
+                continue;
+            };
+            self.rows.update(key, |row| {
+                let logged = row.placement() == placement;
+                row.place(placement);
+                row.set(Flag::UNLOGGED, row.is(Flag::UNLOGGED) || !logged);
+            });
         }
     }
 
     // What follows.
 
-    fn counted(&self) -> impl DoubleEndedIterator<Item = &Segment> + Clone {
-        self.segments.iter().filter(|segment| !segment.future)
+    /// Differs from what it was where a view may differ by more than its finality.
+    pub fn version(&self) -> u64 {
+        self.rows.version()
     }
 
-    pub fn view(&self, now: Timestamp, join: Duration) -> StreamView {
-        let covering = || self.segments.iter().filter(|segment| segment.coverage().is_some());
-        let held: Coverage = covering().filter_map(Segment::coverage).collect();
-        let held = held.joined(join);
-        StreamView {
-            present: true,
-            gone: self.gone.clone().joined(join).difference(&held),
-            horizon: held.hull().map(|hull| hull.start()),
-            final_until: finality::final_until(self.counted(), now),
-            tier: covering().map(Segment::tier).min().unwrap_or(Tier::Extent),
-            uncertainty: covering().map(|segment| segment.uncertainty).max().unwrap_or_default(),
-            held,
-        }
+    pub fn view(&self, now: Timestamp) -> StreamView {
+        StreamView::of(&self.rows, &self.gone, now)
+    }
+
+    pub fn final_until(&self, now: Timestamp) -> Timestamp {
+        finality::final_until(&self.rows, now)
     }
 
     /// Keeps what is gone within its bounds.
-    pub fn bound_gone(&mut self, join: Duration) {
-        let newest = self.counted().next_back().map(|segment| segment.range.end());
-        let Some(newest) = newest.max(self.gone.hull().map(|hull| hull.end())) else { return };
-        let joined = std::mem::take(&mut self.gone).joined(join);
-        let excess = joined.ranges().len().saturating_sub(MAX_GONE_RANGES);
-        let oldest = joined.ranges().get(excess).map_or(newest, TimeRange::start);
-        let since = oldest.max(newest.saturating_sub(GONE_MEMORY));
-        self.gone = TimeRange::new(since, newest).map(|kept| joined.clip(kept)).unwrap_or_default();
+    pub fn bound_gone(&mut self) {
+        let newest = self.rows.blocks().filter_map(|(_, summary)| summary.latest_known_end).max();
+        self.gone.bound(newest, self.rows.join());
     }
 
-    pub fn gone_in(&self, range: TimeRange) -> Coverage {
-        self.gone.clip(range)
+    // What the log is to get.
+
+    /// Those whose name is of `day` and that stay as they are.
+    pub fn loggable(&self, day: Day) -> impl Iterator<Item = Segment> {
+        self.loggable_rows(day).map(|row| self.made(row))
+    }
+
+    /// The records that [`Table::loggable`] and [`Table::gone_of`] come to.
+    pub fn live_records(&self, day: Day) -> usize {
+        self.loggable_rows(day).count() + usize::from(self.gone.of_day(day).is_some())
+    }
+
+    fn loggable_rows(&self, day: Day) -> impl Iterator<Item = &Row> {
+        self.rows.named_in(day.range()).filter(|row| row.is_loggable())
+    }
+
+    pub fn gone_of(&self, day: Day) -> Option<&Coverage> {
+        self.gone.of_day(day)
     }
 
     /// Tombstones that the log is to get, handed over.
-    pub fn take_removed(&mut self) -> Vec<(Box<Path>, TimeRange)> {
+    pub fn take_removed(&mut self) -> Vec<Removed> {
         std::mem::take(&mut self.removed)
     }
 
     /// Segments that the log is to get, marked as logged.
-    pub fn take_unlogged(&mut self) -> impl Iterator<Item = &Segment> {
-        self.segments.iter_mut().filter(|segment| segment.unlogged && segment.is_loggable()).map(
-            |segment| {
-                segment.unlogged = false;
-                &*segment
-            },
-        )
+    pub fn take_unlogged(&mut self, mut each: impl FnMut(Segment)) {
+        let blocks = self.rows.blocks().filter(|(_, summary)| summary.unlogged);
+        let rows = blocks.flat_map(|(rows, _)| rows);
+        let unlogged = rows.filter(|row| row.is(Flag::UNLOGGED) && row.is_loggable());
+        let keys: Vec<Key> = unlogged.map(Row::key).collect();
+        for key in keys {
+            self.rows.update(key, |row| row.set(Flag::UNLOGGED, false));
+            self.segment(key).into_iter().for_each(&mut each);
+        }
     }
+}
+
+fn take_reading(row: &mut Row, reading: &Reading) {
+    let extent = reading.held.unwrap_or(Extent { duration: Duration::ZERO, usable_bytes: 0 });
+    row.set_stamp(reading.stamp);
+    row.set_fingerprint(reading.fingerprint);
+    row.set_duration(extent.duration);
+    row.set_usable_bytes(extent.usable_bytes);
+    row.set_content(if reading.held.is_some() { Content::Held } else { Content::Nothing });
+    row.set(Flag::UNREADABLE, false);
+    row.set(Flag::STALE, false);
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::segment::Tier;
 
-    /// A sealed segment of which all is known.
-    pub fn segment_at(start_s: i64, end_s: i64) -> Segment {
-        let range = TimeRange::new(
-            Timestamp::from_unix_seconds(start_s),
-            Timestamp::from_unix_seconds(end_s),
-        );
-        Segment {
-            id: SegmentId(start_s as u64),
-            path: Path::new(&format!("{start_s}.mp4")).into(),
-            stamp: FileStamp { size_bytes: 10_000, modified_ns: 0 },
-            fingerprint: 1,
-            range: range.unwrap(),
-            uncertainty: Duration::ZERO,
-            usable_bytes: 10_000,
-            content: Content::Held,
-            sealed: true,
-            future: false,
-            unreadable: false,
-            stale: false,
-            unlogged: false,
-            seen: 0,
-        }
+    fn layout() -> Layout {
+        Layout::new("%s.mp4", "UTC").unwrap()
+    }
+
+    pub fn rows() -> Rows {
+        Rows::new(layout(), JOIN)
+    }
+
+    /// A sealed segment of which all is known, as `change` has it.
+    pub fn insert_at(rows: &mut Rows, start_s: i64, end_s: i64, change: impl FnOnce(&mut Row)) {
+        let named = NamedTime { uncertainty: Duration::ZERO, ..named(start_s) };
+        let key = Key::new(named.start, named.counter, SegmentId(start_s as u64));
+        let mut row = Row::unread(key, Placement::of_name(&named), stamp(10_000));
+        row.set_duration(range(start_s, end_s).duration());
+        row.set_content(Content::Held);
+        row.set(Flag::SEALED, true);
+        change(&mut row);
+        rows.insert(row, &path(start_s));
+    }
+
+    fn table() -> Table {
+        Table::new("main".parse().unwrap(), layout(), JOIN)
+    }
+
+    fn segments(table: &Table) -> Vec<Segment> {
+        table.touching(range(i64::MIN, i64::MAX)).collect()
     }
 
     const JOIN: Duration = Duration::from_millis(200);
@@ -450,11 +498,16 @@ pub(super) mod tests {
         FileStamp { size_bytes, modified_ns: 0 }
     }
 
+    fn path(start_s: i64) -> PathBuf {
+        format!("{start_s}.mp4").into()
+    }
+
+    fn named(start_s: i64) -> NamedTime {
+        layout().parse(&path(start_s)).unwrap()
+    }
+
     fn observe(table: &mut Table, start_s: i64, size_bytes: u64, now_s: i64) {
-        let named = NamedTime { start: at(start_s), uncertainty: Duration::ZERO, counter: None };
-        let path = format!("{start_s}.mp4");
-        let id = || SegmentId(start_s as u64);
-        table.observe(Path::new(&path), named, stamp(size_bytes), at(now_s), id);
+        table.observe(&path(start_s), named(start_s), stamp(size_bytes), at(now_s));
     }
 
     /// One survey that sees these files, given as their starts and sizes.
@@ -463,43 +516,53 @@ pub(super) mod tests {
         for (start_s, size_bytes) in files {
             observe(table, *start_s, *size_bytes, now_s);
         }
-        table.bury_unseen(Path::new(""), &[] as &[&Path]);
+        table.bury_unseen(Path::new(""), None, &[] as &[&Path]);
         table.settle(at(now_s), SEAL_AFTER);
     }
 
     /// Reads what is to be read: each file holds as many seconds as it has bytes.
     fn read_all(table: &mut Table) -> usize {
-        let to_read: Vec<usize> = table.to_read().collect();
-        for &index in &to_read {
-            let stamp = table.segment(index).unwrap().stamp;
+        let to_read: Vec<Key> = table.to_read().collect();
+        for &key in &to_read {
+            let stamp = table.segment(key).unwrap().stamp;
             let duration = Duration::from_secs(stamp.size_bytes);
             let extent = Extent { duration, usable_bytes: stamp.size_bytes };
-            table.read(index, Reading { stamp, fingerprint: 1, held: Some(extent) });
+            table.read(key, Reading { stamp, fingerprint: 1, held: Some(extent) });
         }
         to_read.len()
     }
 
+    fn unlogged(table: &mut Table) -> usize {
+        let mut count = 0;
+        table.take_unlogged(|_| count += 1);
+        count
+    }
+
+    fn first(table: &Table) -> Key {
+        table.rows.iter().next().unwrap().key()
+    }
+
     fn held(table: &Table) -> Coverage {
-        table.view(at(1_000), JOIN).held
+        table.view(at(1_000)).held
     }
 
     #[test]
     fn names_alone_give_an_approximate_coverage_and_no_finality() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(120, 9), (0, 9), (60, 9)], 130);
-        let view = table.view(at(130), JOIN);
+        let view = table.view(at(130));
         assert_eq!((view.held, view.tier), (range(0, 120).into(), Tier::Names));
         assert_eq!(view.final_until, at(0));
         read_all(&mut table);
-        let view = table.view(at(130), JOIN);
+        let view = table.view(at(130));
         assert_eq!(view.held, [range(0, 9), range(60, 69), range(120, 129)].into_iter().collect());
         assert_eq!((view.tier, view.final_until), (Tier::Extent, at(129)));
     }
 
     #[test]
     fn only_the_newest_segment_is_open_and_that_until_a_newer_one_or_silence() {
-        let mut table = Table::default();
-        let sealed = |table: &Table| table.segments().iter().map(|s| s.sealed).collect::<Vec<_>>();
+        let mut table = table();
+        let sealed = |table: &Table| segments(table).iter().map(|s| s.sealed).collect::<Vec<_>>();
         survey(&mut table, &[(0, 60), (60, 5)], 65);
         assert_eq!(sealed(&table), [true, false]);
         assert_eq!(read_all(&mut table), 2);
@@ -516,34 +579,25 @@ pub(super) mod tests {
 
     #[test]
     fn a_segment_seen_closed_is_sealed_until_it_changes_again() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60)], 61);
-        table.seal(at(0), Path::new("0.mp4"));
+        table.seal(named(0), &path(0));
         read_all(&mut table);
         survey(&mut table, &[(0, 60)], 62);
-        assert!(table.segments()[0].sealed);
-        assert_eq!(table.take_unlogged().count(), 1);
+        assert!(segments(&table)[0].sealed);
+        assert_eq!(unlogged(&mut table), 1);
         survey(&mut table, &[(0, 61)], 63);
-        assert!(!table.segments()[0].sealed);
-        assert_eq!(table.take_unlogged().count(), 0);
-    }
-
-    #[test]
-    fn an_open_segment_names_the_whole_bytes_and_a_sealed_one_the_file() {
-        let mut segment = segment_at(0, 60);
-        segment.usable_bytes = 9_000;
-        assert_eq!(segment.version().size_bytes, 10_000);
-        segment.sealed = false;
-        assert_eq!(segment.version().size_bytes, 9_000);
+        assert!(!segments(&table)[0].sealed);
+        assert_eq!(unlogged(&mut table), 0);
     }
 
     #[test]
     fn what_vanishes_is_gone_and_moves_the_horizon() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60), (120, 60)], 200);
         read_all(&mut table);
         survey(&mut table, &[(120, 60)], 201);
-        let view = table.view(at(201), JOIN);
+        let view = table.view(at(201));
         assert_eq!((view.held, view.gone), (range(120, 180).into(), range(0, 120).into()));
         assert_eq!(view.horizon, Some(at(120)));
         assert_eq!(table.take_removed().len(), 2);
@@ -551,46 +605,46 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_below_an_unlisted_directory_is_not_gone() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60)], 200);
         table.begin_survey(true);
-        assert_eq!(table.bury_unseen(Path::new(""), &[Path::new("0.mp4")]), 1);
-        assert_eq!(table.segments().len(), 1);
+        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("0.mp4")]), 1);
+        assert_eq!(segments(&table).len(), 1);
         table.begin_survey(true);
-        assert_eq!(table.bury_unseen(Path::new(""), &[Path::new("")]), 0);
-        assert_eq!(table.bury_unseen(Path::new("elsewhere"), &[] as &[&Path]), 0);
+        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("")]), 0);
+        assert_eq!(table.bury_unseen(Path::new("elsewhere"), None, &[] as &[&Path]), 0);
     }
 
     #[test]
     fn a_shorter_file_under_the_same_name_leaves_the_rest_as_gone() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (100, 1)], 200);
         read_all(&mut table);
         survey(&mut table, &[(0, 20), (100, 1)], 201);
         read_all(&mut table);
-        let view = table.view(at(201), JOIN);
+        let view = table.view(at(201));
         assert_eq!(view.gone, range(20, 60).into());
         assert!(view.gone.intersection(&view.held).is_empty());
     }
 
     #[test]
     fn names_from_the_future_are_known_but_not_held_until_the_clock_gets_there() {
-        let mut table = Table::default();
+        let mut table = table();
         let tomorrow = 86_400 + 1_000;
         survey(&mut table, &[(900, 60), (tomorrow, 60)], 1_000 - 1);
         read_all(&mut table);
         assert_eq!(held(&table), range(900, 960).into());
-        assert!(table.segments()[1].future);
+        assert!(segments(&table)[1].future);
         survey(&mut table, &[(900, 60), (tomorrow, 60)], 1_000);
         assert_eq!(held(&table).hull(), Some(range(900, tomorrow + 60)));
     }
 
     #[test]
     fn a_file_that_could_not_be_read_is_tried_again_by_the_next_full_survey_only() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60)], 200);
-        table.seal(at(60), Path::new("60.mp4"));
-        table.unreadable(0, false);
+        table.seal(named(60), &path(60));
+        table.unreadable(first(&table), false);
         assert_eq!(read_all(&mut table), 1);
         assert_eq!(held(&table), range(60, 120).into());
         table.begin_survey(false);
@@ -602,52 +656,28 @@ pub(super) mod tests {
 
     #[test]
     fn a_file_that_was_missing_when_it_was_to_be_read_is_gone_once_its_directory_says_so() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60)], 200);
-        table.unreadable(0, true);
+        table.unreadable(first(&table), true);
         read_all(&mut table);
         assert_eq!(held(&table), range(0, 120).into());
         survey(&mut table, &[(60, 60)], 201);
-        assert_eq!(table.view(at(201), JOIN).gone, range(0, 60).into());
-    }
-
-    #[test]
-    fn what_is_gone_is_forgotten_after_its_time_and_beyond_its_number() {
-        let mut table = Table::default();
-        let day = 86_400;
-        table.restore_gone(&range(0, day).into());
-        table.restore_gone(&range(20 * day, 21 * day).into());
-        table.restore(segment_at(30 * day, 30 * day + day / 2));
-        table.settle(at(31 * day), SEAL_AFTER);
-        table.bound_gone(JOIN);
-        let expected = [range(day / 2, day), range(20 * day, 21 * day)];
-        assert_eq!(table.view(at(31 * day), JOIN).gone, expected.into_iter().collect());
-
-        let many = (0..2 * MAX_GONE_RANGES as i64).map(|i| range(10 * i, 10 * i + 1));
-        let mut table = Table::default();
-        table.restore_gone(&many.clone().collect());
-        table.bound_gone(JOIN);
-        assert_eq!(table.gone, many.skip(MAX_GONE_RANGES).collect());
+        assert_eq!(table.view(at(201)).gone, range(0, 60).into());
     }
 
     #[test]
     fn the_window_of_a_change_holds_every_difference_and_no_more() {
-        let mut table = Table::default();
+        let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60), (120, 60)], 200);
         read_all(&mut table);
-        let before = table.view(at(200), JOIN);
-        assert_eq!(before.change_to(&table.view(at(500), JOIN)), None);
+        let before = table.view(at(200));
+        assert_eq!(before.change_to(&table.view(at(500))), None);
         survey(&mut table, &[(60, 60), (120, 60), (180, 20)], 201);
         read_all(&mut table);
-        assert_eq!(before.change_to(&table.view(at(201), JOIN)), Some(range(0, 200)));
-        let before = table.view(at(201), JOIN);
+        assert_eq!(before.change_to(&table.view(at(201))), Some(range(0, 200)));
+        let before = table.view(at(201));
         survey(&mut table, &[(60, 60), (120, 60), (180, 25)], 202);
         read_all(&mut table);
-        assert_eq!(before.change_to(&table.view(at(202), JOIN)), Some(range(200, 205)));
-    }
-
-    #[test]
-    fn a_segment_takes_no_more_memory_than_it_says() {
-        assert!(size_of::<Segment>() <= 104);
+        assert_eq!(before.change_to(&table.view(at(202))), Some(range(200, 205)));
     }
 }

@@ -4,7 +4,7 @@
 //! them again. So a replay takes each file up to its first bad frame and forgets the rest, which the next
 //! append cuts off. What a record says and how its frame is laid out: [`record`].
 //!
-//! A segment's records lie in the file of the UTC day of its start, `2026-11-23.log`, so that a ring
+//! A segment's records lie in the file of the UTC day of its name, `2026-11-23.log`, so that a ring
 //! recorder's deletions end up together and a file dies as a whole. Records that were replaced or removed
 //! stay until their file is written anew. Nothing is written but by [`Log::flush`], [`Log::rewrite`] and
 //! [`Log::remove`], through [`crate::durable`].
@@ -86,14 +86,15 @@ struct DayFile {
     good_bytes: u64,
 }
 
+/// Records that are written at once.
 #[derive(Debug, Default)]
-struct Batch {
+pub struct Batch {
     records: usize,
     bytes: Vec<u8>,
 }
 
 impl Batch {
-    fn push(&mut self, record: &Record<'_>) {
+    pub fn push(&mut self, record: &Record<'_>) {
         self.records += usize::from(record.write_to(&mut self.bytes));
     }
 }
@@ -112,7 +113,7 @@ impl Log {
 
     /// Forgets what it knew and reads the folder, oldest day first. A file that cannot be read is an
     /// error only after all the others have been: the index is whole without it.
-    pub fn replay(&mut self, mut each: impl FnMut(Record<'_>)) -> Result<(), LogError> {
+    pub fn replay(&mut self, mut each: impl FnMut(Day, Record<'_>)) -> Result<(), LogError> {
         self.files.clear();
         self.damaged.clear();
         self.waiting.clear();
@@ -124,7 +125,7 @@ impl Log {
                     let mut rest = bytes.as_slice();
                     let mut file = DayFile::default();
                     while let Some((record, behind)) = record::read_frame(rest) {
-                        each(record);
+                        each(day, record);
                         file.records += 1;
                         rest = behind;
                     }
@@ -191,12 +192,10 @@ impl Log {
         outcome
     }
 
-    /// Puts exactly these records in place of the day's file.
-    pub fn rewrite(&mut self, day: Day, records: &[Record<'_>]) -> Result<(), LogError> {
+    /// Puts exactly the records that `fill` pushes in place of the day's file.
+    pub fn rewrite(&mut self, day: Day, fill: impl FnOnce(&mut Batch)) -> Result<(), LogError> {
         let mut batch = Batch::default();
-        for record in records {
-            batch.push(record);
-        }
+        fill(&mut batch);
         let path = self.path_of(day);
         self.waiting.remove(&day);
         let written = durable::create_folder(&self.folder)
@@ -280,16 +279,17 @@ mod tests {
             modified_ns: 2,
             fingerprint: 3,
             held: true,
-            start: DAY_ONE.range().start(),
+            named: DAY_ONE.range().start(),
             duration_ns: 4,
             usable_bytes: 5,
+            placement: None,
         })
     }
 
     /// Paths of the segments that the log tells.
     fn replay(log: &mut Log) -> Vec<String> {
         let mut paths = Vec::new();
-        log.replay(|record| {
+        log.replay(|_, record| {
             let Record::Segment(segment) = record else { return paths.push("gone".to_owned()) };
             paths.push(String::from_utf8(segment.path.to_vec()).unwrap());
         })
@@ -304,6 +304,10 @@ mod tests {
         }
         log.flush().unwrap();
         log
+    }
+
+    fn rewrite(log: &mut Log, records: &[Record<'_>]) {
+        log.rewrite(DAY_ONE, |batch| records.iter().for_each(|record| batch.push(record))).unwrap();
     }
 
     fn file_in(folder: &Path) -> PathBuf {
@@ -378,7 +382,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = log_with(folder.path(), &["a", "b"]);
         let gone = Record::Gone(GoneRecord { stream: "main", gone: DAY_ONE.range().into() });
-        log.rewrite(DAY_ONE, &[gone, segment("b")]).unwrap();
+        rewrite(&mut log, &[gone, segment("b")]);
         log.append(DAY_ONE, &segment("c"));
         log.flush().unwrap();
         assert_eq!(replay(&mut log), ["gone", "b", "c"]);
@@ -400,7 +404,7 @@ mod tests {
         log.append(DAY_ONE, &segment("d"));
         log.flush().unwrap();
         assert_eq!(log.days().collect::<Vec<_>>(), [(DAY_ONE, None)]);
-        log.rewrite(DAY_ONE, &[segment("a"), segment("d")]).unwrap();
+        rewrite(&mut log, &[segment("a"), segment("d")]);
         assert!(!log.is_damaged());
         assert_eq!(replay(&mut log), ["a", "d"]);
     }
@@ -421,7 +425,7 @@ mod tests {
         let mut log = log_with(folder.path(), &["a", "b"]);
         let appended = fs::metadata(file_in(folder.path())).unwrap().len();
         assert_eq!(log.bytes_written(), appended);
-        log.rewrite(DAY_ONE, &[segment("b")]).unwrap();
+        rewrite(&mut log, &[segment("b")]);
         assert_eq!(log.bytes_written(), appended + appended / 2);
     }
 }

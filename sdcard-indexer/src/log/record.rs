@@ -5,7 +5,7 @@
 //! ```text
 //! offset  bytes  what
 //! 0       4      length of the payload in bytes, at most 65,536
-//! 4       1      version of the format: 1
+//! 4       1      version of the format: 2
 //! 5       1      type: 1 segment, 2 removed, 3 gone, 4 digest, 5 changed
 //! 6       n      payload, the record in postcard
 //! 6 + n   4      CRC-32 (IEEE) of all before it in the frame
@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
 use crate::identity::{SegmentId, SegmentVersion};
+use crate::segment::Placement;
 use crate::time::{TimeRange, Timestamp};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAX_PAYLOAD_BYTES: usize = 65_536;
 const HEADER_BYTES: usize = 6;
 const CRC_BYTES: usize = 4;
@@ -54,9 +55,12 @@ pub struct SegmentRecord<'a> {
     pub fingerprint: u64,
     /// False: nothing of the file can be used.
     pub held: bool,
-    pub start: Timestamp,
+    /// By its recorder's own clock.
+    pub named: Timestamp,
     pub duration_ns: u64,
     pub usable_bytes: u64,
+    /// `None`: where its name says.
+    pub placement: Option<Placement>,
 }
 
 /// A tombstone: the file is no longer there, and with it what it held.
@@ -169,9 +173,12 @@ pub fn read_next<'b>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::segment::{EpochId, TimeSource};
 
     fn segment() -> Record<'static> {
         Record::Segment(SegmentRecord {
@@ -181,9 +188,15 @@ mod tests {
             modified_ns: -1,
             fingerprint: 0x0102_0304_0506_0708,
             held: true,
-            start: Timestamp::from_nanos(64),
+            named: Timestamp::from_nanos(64),
             duration_ns: 2,
             usable_bytes: 299,
+            placement: Some(Placement {
+                start: Timestamp::from_nanos(63),
+                uncertainty: Duration::from_nanos(5),
+                source: TimeSource::Close,
+                epoch: Some(EpochId(9)),
+            }),
         })
     }
 
@@ -224,11 +237,11 @@ mod tests {
     }
 
     const GOLDEN: [&str; 5] = [
-        "240000000101046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab0214a9b641",
-        "0d0000000102046d61696e05612e6d70340204d5a8d8af",
-        "080000000103046d61696e0102048a966ce2",
-        "3f0000000104046d61696e05612e6d7034ac0203555555555555555555555555555555555555555555555555555555555555555510303132333435363738396162636465669ab3c041",
-        "05000000010501ac02030225ee1010",
+        "2b0000000201046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab02017e0005010109fc4303c9",
+        "0d0000000202046d61696e05612e6d70340204acc2a5be",
+        "080000000203046d61696e010204892d5b09",
+        "3f0000000204046d61696e05612e6d7034ac020355555555555555555555555555555555555555555555555555555555555555551030313233343536373839616263646566f1428f1b",
+        "05000000020501ac020302b8f4f821",
     ];
 
     #[test]

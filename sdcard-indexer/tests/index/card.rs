@@ -157,13 +157,14 @@ pub fn view(index: &Index) -> &StreamView {
     index.stream(&main_stream()).unwrap()
 }
 
-pub fn segments(index: &Index) -> Vec<&Segment> {
+pub fn segments(index: &Index) -> Vec<Segment> {
     let all = TimeRange::new(Timestamp::MIN, Timestamp::MAX).unwrap();
     index.segments(&main_stream(), all).collect()
 }
 
 /// What an index knows of its segments, without how it came to know it.
 pub fn knowledge(index: &Index) -> (Vec<impl PartialEq + std::fmt::Debug + use<>>, StreamView) {
-    let of = |s: &Segment| (s.id, s.path.clone(), s.stamp, s.version(), s.range, s.sealed);
+    let of =
+        |s: Segment| (s.id, s.path.clone(), s.stamp, s.version(), s.range(), s.placement, s.sealed);
     (segments(index).into_iter().map(of).collect(), view(index).clone())
 }

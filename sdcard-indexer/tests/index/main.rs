@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::cut::CutLimits;
+use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::index::{
     Durability, Index, IndexConfig, IndexError, LocateError, ProblemKind, ReadError, StreamSource,
     StreamView, Sweep,
 };
 use sdcard_indexer::layout::Layout;
-use sdcard_indexer::segment::{Content, Tier};
+use sdcard_indexer::segment::{Content, EpochId, Placement, Segment, Tier, TimeSource};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::Hint;
 
@@ -54,8 +55,8 @@ fn a_cold_scan_finds_what_is_held_to_the_frame() {
     let view = view(&index);
     assert_eq!(view.held, [range(0, 12), range(20, 24)].into_iter().collect());
     assert_eq!((view.horizon, view.tier), (Some(at(0)), Tier::Extent));
-    assert_eq!(view.uncertainty, Duration::from_secs(1));
-    assert!(segments(&index).iter().all(|segment| segment.range.duration() == CLIP));
+    assert_eq!(view.uncertainty(), Duration::from_secs(1));
+    assert!(segments(&index).iter().all(|segment| segment.duration == CLIP));
 }
 
 #[test]
@@ -396,6 +397,42 @@ fn a_changed_template_makes_old_records_worthless() {
     let mut index = Index::open(config).unwrap();
     assert_eq!(index.sweep(now()).read, 2);
     assert_eq!(view(&index).held, range(-3_600, -3_592).into());
+}
+
+#[test]
+fn a_segment_that_is_placed_anew_covers_another_time_under_the_same_name() {
+    let card = Card::with(2, &clips().fragmented);
+    let mut index = card.indexed();
+    let behind = |_: &StreamId, segment: &Segment| Placement {
+        start: segment.named.saturating_add(Duration::from_secs(100)),
+        uncertainty: Duration::from_millis(40),
+        source: TimeSource::Close,
+        epoch: Some(EpochId(3)),
+    };
+    let sweep = index.place(later(30), behind);
+    assert_eq!(sweep.changed, [(main_stream(), range(0, 108))]);
+    let expected = |index: &Index| {
+        assert_eq!(view(index).held, range(100, 108).into());
+        assert!(view(index).gone.is_empty());
+        assert_eq!(view(index).uncertainty(), Duration::from_millis(40));
+        assert_eq!(segments(index)[1].named, at(4));
+    };
+    expected(&index);
+    assert!(index.place(later(30), behind).changed.is_empty());
+    let mut again = card.open();
+    assert_eq!(again.sweep(later(40)).read, 0);
+    expected(&again);
+    let located = again.locate(&main_stream(), range(101, 105), &CutLimits::default()).unwrap();
+    assert_eq!(
+        located.parts.iter().map(|part| part.range).collect::<Vec<_>>(),
+        [range(101, 104), range(104, 105)]
+    );
+    fs::remove_file(card.path(0)).unwrap();
+    again.sweep(later(50));
+    assert_eq!(view(&again).gone, range(100, 104).into());
+    let mut after = card.open();
+    after.sweep(later(60));
+    assert_eq!(view(&after).gone, range(100, 104).into());
 }
 
 #[test]
