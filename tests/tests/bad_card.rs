@@ -96,7 +96,7 @@ async fn all_that_plays_is_pulled_and_each_bad_file_is_named_once() {
     let name = |start: Timestamp| setup.naming.path(start).to_str().unwrap().to_owned();
     let expected: Vec<(String, &str)> = [
         (name(at(10)), "is empty"),
-        (name(at(20)), "not an MP4 file"),
+        (name(at(20)), "known format"),
         (name(at(30)), "not a file"),
         (name(at(40)), "not a file"),
         (name(at(50)), "torn"),
