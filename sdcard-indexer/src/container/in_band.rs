@@ -139,7 +139,7 @@ fn start_code(bytes: &[u8]) -> Option<usize> {
 }
 
 /// A NAL unit's payload (H.264 7.4.1, H.265 7.4.2): a 3 behind two zeroes was put in for the start code's sake.
-fn without_emulation_prevention(payload: &[u8]) -> Vec<u8> {
+pub(super) fn without_emulation_prevention(payload: &[u8]) -> Vec<u8> {
     let mut zeroes = 0;
     let kept = payload.iter().filter(|&&byte| {
         let kept = byte != 3 || zeroes < 2;
@@ -166,7 +166,7 @@ fn time_stamp_among(mut messages: &[u8]) -> Option<Timestamp> {
 }
 
 /// A run of 0xff, each worth 255, and the byte after it.
-fn sei_number(bytes: &mut &[u8]) -> Option<usize> {
+pub(super) fn sei_number(bytes: &mut &[u8]) -> Option<usize> {
     let run = bytes.iter().take_while(|&&byte| byte == 0xff).count();
     let (&last, rest) = bytes.get(run..)?.split_first()?;
     *bytes = rest;

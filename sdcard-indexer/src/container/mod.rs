@@ -11,17 +11,21 @@
 #![deny(clippy::indexing_slicing)]
 
 mod boxes;
+mod describe;
 mod fmp4;
 mod in_band;
 mod isobmff;
 mod movie;
 mod mp4;
+mod mpegts;
 mod sample_entry;
+mod sample_reader;
 mod tail;
 pub mod track;
 mod walk;
 
 pub use in_band::{InBandKind, InBandTime};
+pub use sample_reader::SampleReader;
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
 pub(crate) use walk::{Cursor, Recording, Walk};
 

@@ -58,6 +58,13 @@ pub enum Storage {
     },
 }
 
+impl Storage {
+    /// Whether it can be read.
+    pub(crate) fn is_known(self) -> bool {
+        matches!(self, Storage::Contiguous | Storage::TransportPackets { stride: 188 | 192 })
+    }
+}
+
 /// One track, with what a decoder needs to use it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Track {

@@ -8,9 +8,9 @@ use std::io::{Read, Seek};
 
 use super::boxes::{Source, Window};
 use super::in_band::InBandTime;
-use super::isobmff;
 use super::track::{MediaTime, Sample, Track};
 use super::{Container, ContainerError, End};
+use super::{isobmff, mpegts};
 
 /// More samples than this are not a recording: 8 hours at 1165 a second. Tables may speak of as many as they
 /// like in few bytes.
@@ -20,6 +20,7 @@ const MAX_SAMPLES: u32 = 1 << 25;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Format {
     Boxes,
+    Packets(mpegts::Grid),
 }
 
 impl Format {
@@ -31,6 +32,8 @@ impl Format {
             Err(ContainerError::Empty)
         } else if isobmff::recognises(source, window)? {
             Ok(Format::Boxes)
+        } else if let Some(grid) = mpegts::Grid::find(source)? {
+            Ok(Format::Packets(grid))
         } else {
             Err(ContainerError::NotRecognised)
         }
@@ -48,6 +51,9 @@ impl Format {
             Format::Boxes => {
                 isobmff::find_recording(source, window, at, zero).map(Recording::Boxes)
             }
+            Format::Packets(grid) => {
+                mpegts::find_recording(source, grid, at, zero).map(Recording::Packets)
+            }
         }
     }
 }
@@ -56,18 +62,21 @@ impl Format {
 #[derive(Debug)]
 pub(crate) enum Recording {
     Boxes(isobmff::Recording),
+    Packets(mpegts::Recording),
 }
 
 impl Recording {
     pub(crate) fn container(&self) -> Container {
         match self {
             Recording::Boxes(recording) => recording.container,
+            Recording::Packets(_) => Container::MpegTs,
         }
     }
 
     pub(crate) fn tracks(&self) -> impl ExactSizeIterator<Item = &Track> {
         let count = match self {
             Recording::Boxes(recording) => recording.track_count(),
+            Recording::Packets(recording) => recording.tracks.len(),
         };
         (0..count).map(|index| self.track(index).expect("each of the count exists"))
     }
@@ -75,6 +84,7 @@ impl Recording {
     pub(crate) fn track(&self, index: usize) -> Option<&Track> {
         match self {
             Recording::Boxes(recording) => recording.track(index),
+            Recording::Packets(recording) => recording.tracks.get(index),
         }
     }
 
@@ -82,6 +92,7 @@ impl Recording {
     pub(crate) fn primary(&self) -> usize {
         match self {
             Recording::Boxes(recording) => recording.primary,
+            Recording::Packets(recording) => recording.primary,
         }
     }
 
@@ -93,6 +104,7 @@ impl Recording {
     fn cursor(&self, track: usize, window: &Window) -> Option<Cursor> {
         match self {
             Recording::Boxes(recording) => recording.cursor(track, window).map(Cursor::Boxes),
+            Recording::Packets(recording) => recording.cursor(track).map(Cursor::Packets),
         }
     }
 
@@ -107,6 +119,10 @@ impl Recording {
             Recording::Boxes(recording) => Ok(recording
                 .tail(source, window)?
                 .map(|(cursor, end)| (Cursor::Boxes(cursor), end))),
+            Recording::Packets(recording) => {
+                let tail = recording.tail(source)?;
+                Ok(tail.map(|(cursor, end)| (Cursor::Packets(cursor), end)))
+            }
         }
     }
 
@@ -119,14 +135,17 @@ impl Recording {
     ) -> Result<Option<InBandTime>, ContainerError> {
         match self {
             Recording::Boxes(recording) => recording.in_band(source, window, first),
+            Recording::Packets(recording) => recording.in_band(source, first),
         }
     }
 }
 
 /// Walks one track of one recording.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one a track")]
 pub(crate) enum Cursor {
     Boxes(isobmff::Cursor),
+    Packets(mpegts::Cursor),
 }
 
 impl Cursor {
@@ -136,6 +155,7 @@ impl Cursor {
     ) -> Result<Option<Sample>, ContainerError> {
         match self {
             Cursor::Boxes(cursor) => cursor.next(source),
+            Cursor::Packets(cursor) => cursor.next(source),
         }
     }
 
@@ -143,6 +163,7 @@ impl Cursor {
     fn end(&self) -> End {
         match self {
             Cursor::Boxes(cursor) => cursor.end(),
+            Cursor::Packets(cursor) => cursor.end(),
         }
     }
 }

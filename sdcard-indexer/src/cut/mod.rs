@@ -9,9 +9,10 @@
 //! A part is a run of whole groups. So parts that share an edge share no sample and lose none, whoever cut
 //! them.
 //!
-//! A part's bytes are the stretch of the file from the first to the last byte of its samples, in either
-//! container; which of them are samples stands in its [`PartMedia`], so that a receiver parses no file
-//! format. Never reads media.
+//! A part's bytes are the stretch of the file from the first to the last byte of its samples, in any container;
+//! which of them are samples stands in its [`PartMedia`], so that a receiver parses no file format:
+//! [`crate::container::SampleReader`] gives it theirs. Of MPEG-TS a part begins and ends with whole packets.
+//! Two parts that meet may then share some, and still share no sample.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -68,6 +68,8 @@ impl PartMedia {
             "a track without samples, or samples without a track"
         } else if self.tracks.iter().any(|track| track.timescale == 0) {
             "a timescale of zero"
+        } else if !self.tracks.iter().all(|track| track.storage.is_known()) {
+            "packets of no known size"
         } else {
             return Ok(());
         };
@@ -79,7 +81,7 @@ impl PartMedia {
 /// decode order. Their offsets count from the part's first byte, and all lie within it.
 pub fn part_samples(needs: &PartMedia, part_bytes: u64) -> Result<Vec<Sample>, CutError> {
     let mut samples = Vec::new();
-    for sample in needs.samples.samples() {
+    for sample in needs.samples.samples(&needs.tracks) {
         let sample = sample?;
         if sample.end_offset() > part_bytes {
             return Err(CutError::Malformed("a sample outside of the part's bytes"));

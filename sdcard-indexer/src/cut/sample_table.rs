@@ -1,4 +1,4 @@
-//! The samples of a part in few bytes: 2 to 3 a sample, 5 with B-frames.
+//! The samples of a part in few bytes: 2 to 3 a sample, 5 with B-frames, and 6 more where they lie in packets.
 //!
 //! Each track's samples stand one after the other, in decode order, each as what differs from what was to be
 //! expected after the one before:
@@ -9,6 +9,8 @@
 //!          [zigzag varint: decode time - end of the sample before]    flag 4
 //!          [varint: duration, if not that of the sample before]       flag 8
 //!          [zigzag varint: composition offset, likewise]              flag 16
+//!          [varint: skip; zigzag varint: elementary bytes - size;
+//!           varint: stored bytes - elementary bytes]                  of a track in packets
 //! ```
 //!
 //! Flag 1 marks a keyframe. Varints are LEB128. Before a track's first sample all is zero, but the offset is
@@ -17,7 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CutError;
-use crate::container::Sample;
+use crate::container::{Packets, Sample, Storage, Track};
 
 const KEYFRAME: u64 = 1;
 const GAP: u64 = 2;
@@ -93,6 +95,11 @@ impl TableWriter {
         for (_, _, value) in fields.into_iter().filter(|(_, present, _)| *present) {
             write_varint(bytes, value);
         }
+        if let Some(Packets { skip, elementary_bytes, stored_bytes }) = sample.packets {
+            write_varint(bytes, skip.into());
+            write_varint(bytes, zigzag(i64::from(elementary_bytes) - i64::from(sample.size_bytes)));
+            write_varint(bytes, stored_bytes.saturating_sub(elementary_bytes).into());
+        }
         *expected = Expected::after(&Sample { offset, ..*sample });
     }
 
@@ -110,10 +117,14 @@ impl SampleTable {
         self.tracks.len()
     }
 
-    /// All samples, track after track, with offsets in the part.
-    pub(super) fn samples(&self) -> impl Iterator<Item = Result<Sample, CutError>> + '_ {
-        self.tracks.iter().enumerate().flat_map(|(track, bytes)| TableReader {
-            track,
+    /// All samples, track after track, with offsets in the part. `tracks` are those that it was written for.
+    pub(super) fn samples(
+        &self,
+        tracks: &[Track],
+    ) -> impl Iterator<Item = Result<Sample, CutError>> {
+        self.tracks.iter().zip(tracks).enumerate().flat_map(|(index, (bytes, track))| TableReader {
+            track: index,
+            in_packets: track.storage != Storage::Contiguous,
             rest: bytes,
             expected: Expected { offset: self.origin, ..Expected::default() },
         })
@@ -123,6 +134,7 @@ impl SampleTable {
 /// Ends after the first error.
 struct TableReader<'a> {
     track: usize,
+    in_packets: bool,
     rest: &'a [u8],
     expected: Expected,
 }
@@ -152,6 +164,8 @@ impl TableReader<'_> {
         let jump = field(JUMP)?.map_or(0, unzigzag);
         let duration = field(DURATION)?;
         let composition = field(COMPOSITION)?.map(unzigzag);
+        let size_bytes = u32::try_from(head >> FLAG_BITS).ok()?;
+        let packets = if self.in_packets { Some(self.read_packets(size_bytes)?) } else { None };
         let expected = self.expected;
         Some(Sample {
             track: self.track,
@@ -164,11 +178,20 @@ impl TableReader<'_> {
                 Some(duration) => u32::try_from(duration).ok()?,
                 None => expected.duration,
             },
-            size_bytes: u32::try_from(head >> FLAG_BITS).ok()?,
+            size_bytes,
             offset: expected.offset.wrapping_add_signed(gap),
             keyframe: head & KEYFRAME != 0,
-            packets: None,
+            packets,
         })
+    }
+
+    fn read_packets(&mut self, size_bytes: u32) -> Option<Packets> {
+        let skip = u8::try_from(self.read_varint()?).ok()?;
+        let longer = unzigzag(self.read_varint()?);
+        let elementary_bytes = u32::try_from(i64::from(size_bytes).checked_add(longer)?).ok()?;
+        let around = u32::try_from(self.read_varint()?).ok()?;
+        let stored_bytes = elementary_bytes.checked_add(around)?;
+        Some(Packets { skip, elementary_bytes, stored_bytes })
     }
 
     fn read_varint(&mut self) -> Option<u64> {

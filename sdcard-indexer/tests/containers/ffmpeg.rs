@@ -143,7 +143,7 @@ impl Recording {
     }
 
     /// The fields of every packet; a packet's side data leaves empty lines.
-    fn probe(&self, arguments: &str) -> Vec<Vec<String>> {
+    pub fn probe(&self, arguments: &str) -> Vec<Vec<String>> {
         let arguments: Vec<&str> = words(arguments).chain(["-of", "csv=p=0"]).collect();
         run("ffprobe", &arguments, &self.folder.path().join(&self.name))
             .lines()

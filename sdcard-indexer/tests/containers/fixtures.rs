@@ -15,6 +15,10 @@ pub const ALL: [&[u8]; 5] = [
     AAC_FRAGMENTED,
 ];
 
+/// With packets of 188 bytes and of 192.
+pub const H264_BFRAMES_AAC_TS: &[u8] = include_bytes!("../fixtures/h264-bframes-aac.ts");
+pub const H265_OPUS_M2TS: &[u8] = include_bytes!("../fixtures/h265-opus.m2ts");
+
 /// Boxes at top level: type and range.
 pub fn top_level(file: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     let mut boxes = Vec::new();

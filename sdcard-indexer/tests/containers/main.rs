@@ -9,6 +9,7 @@ mod cutting;
 mod ffmpeg;
 mod fixtures;
 mod in_band;
+mod mpegts;
 mod reads;
 mod torn;
 
