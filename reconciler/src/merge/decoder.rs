@@ -40,7 +40,11 @@ fn configuration(codec: Codec) -> Option<Configuration> {
         Codec::Hev1(entry) => Some(h265(entry.hvcc)),
         Codec::Mp4a(entry) => {
             let decoder = entry.esds.es_desc.dec_config;
-            let specific = decoder.dec_specific?.raw;
+            let mut specific = decoder.dec_specific?.raw;
+            // Some writers add that nothing is added (ISO/IEC 14496-3, 1.6.6: no spectral band replication).
+            if specific.ends_with(&[0x56, 0xe5, 0x00]) {
+                specific.truncate(specific.len() - 3);
+            }
             Some(Configuration::Aac { object_type: decoder.object_type_indication, specific })
         }
         _ => None,

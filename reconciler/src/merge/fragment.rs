@@ -1,11 +1,11 @@
 //! The fragmented-MP4 writer: `ftyp`, `moov`, then `moof` and `mdat` for each group of pictures.
 //!
 //! Owns the boxes and their order, in the strict form that MediaMTX's playback reads: `mvhd` first in
-//! `moov`, one `trun` per `traf` with duration, size and flags of each sample, `tfdt` in version 1. Copies
-//! sample bytes from the source as they are; must never seek in its output, hold media in memory, or
-//! decide a time: `super::join` does that.
+//! `moov`, one `trun` per `traf` with duration, size and flags of each sample, `tfdt` in version 1. Takes
+//! samples as a [`SampleReader`] gives them; must never seek in its output, hold more than one sample's
+//! bytes, or decide a time: `super::join` does that.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
 use mp4_atom::{
@@ -13,7 +13,7 @@ use mp4_atom::{
     Mvex, Mvhd, Nmhd, Smhd, Stbl, Stco, Stsc, Stsz, Stts, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
     TrunEntry, TrunSamples, Url, Vmhd,
 };
-use sdcard_indexer::container::{Track, TrackKind};
+use sdcard_indexer::container::{ContainerError, Sample, SampleReader, Track, TrackKind};
 
 use super::primary_track;
 
@@ -31,10 +31,8 @@ const FLAGS_DEPENDENT: u32 = 0x0101_0000;
 pub enum FragmentError {
     #[error("writing failed")]
     Write(#[source] io::Error),
-    #[error("copying the samples at byte {offset} failed")]
-    Copy { offset: u64, source: io::Error },
-    #[error("the samples at byte {offset} lack {missing} bytes")]
-    Missing { offset: u64, missing: u64 },
+    #[error("the sample at byte {offset} cannot be read")]
+    Read { offset: u64, source: ContainerError },
     #[error("{what} does not fit an MP4 box")]
     TooLarge { what: &'static str },
     #[error("a box cannot be written")]
@@ -49,10 +47,8 @@ pub struct OutputSample {
     /// disagree on what a negative offset does to the other tracks.
     pub composition_offset: u32,
     pub duration: u32,
-    pub size_bytes: u32,
-    /// Where its bytes lie in the source.
-    pub offset: u64,
-    pub keyframe: bool,
+    /// What it is in its source, where its bytes are to be found.
+    pub source: Sample,
 }
 
 /// Writes one file. What was appended last is whole on return; there is no trailer.
@@ -76,14 +72,15 @@ impl<W: Write> FragmentWriter<W> {
         Ok(FragmentWriter { output, timescales, primary: primary_track(tracks), fragments: 0 })
     }
 
-    /// Appends samples of one source; `lanes` has one list per track, each in decode order and after
-    /// what was appended before.
+    /// Appends samples of one source with these `tracks`; `lanes` has one list per track of the output, each in
+    /// decode order and after what was appended before.
     ///
     /// A fragment begins at each keyframe of the primary track, and holds the other tracks' samples up to
     /// the instant at which the next one's keyframe is shown.
     pub fn append<R: Read + Seek>(
         &mut self,
-        source: &mut R,
+        source: &mut SampleReader<'_, R>,
+        tracks: &[Track],
         lanes: &[Vec<OutputSample>],
     ) -> Result<(), FragmentError> {
         let mut rest: Vec<&[OutputSample]> = lanes.iter().map(Vec::as_slice).collect();
@@ -95,9 +92,9 @@ impl<W: Write> FragmentWriter<W> {
                 .zip(counts)
                 .map(|(lane, count)| lane.split_off(..count).unwrap_or_default())
                 .collect();
-            self.write_fragment(source, &fragment)?;
+            self.write_fragment(source, tracks, &fragment)?;
         }
-        self.write_fragment(source, &rest)
+        self.write_fragment(source, tracks, &rest)
     }
 
     /// The output, flushed.
@@ -115,7 +112,7 @@ impl<W: Write> FragmentWriter<W> {
         let long_enough = |sample: &OutputSample| {
             u128::from(sample.decode_ticks.saturating_sub(first)) * 1000 >= shortest
         };
-        lane.iter().position(|sample| sample.keyframe && long_enough(sample))
+        lane.iter().position(|sample| sample.source.keyframe && long_enough(sample))
     }
 
     /// How many samples of a lane come before the fragment that begins at `next` of the primary lane.
@@ -130,7 +127,8 @@ impl<W: Write> FragmentWriter<W> {
 
     fn write_fragment<R: Read + Seek>(
         &mut self,
-        source: &mut R,
+        source: &mut SampleReader<'_, R>,
+        tracks: &[Track],
         fragment: &[&[OutputSample]],
     ) -> Result<(), FragmentError> {
         if fragment.iter().all(|samples| samples.is_empty()) {
@@ -146,7 +144,14 @@ impl<W: Write> FragmentWriter<W> {
         media_bytes.encode(&mut bytes)?;
         Mdat::KIND.encode(&mut bytes)?;
         self.output.write_all(&bytes).map_err(FragmentError::Write)?;
-        fragment.iter().try_for_each(|samples| copy_samples(source, &mut self.output, samples))
+        for sample in fragment.iter().copied().flatten().map(|sample| &sample.source) {
+            let Some(track) = tracks.get(sample.track) else { continue };
+            source
+                .read(track, sample, &mut bytes)
+                .map_err(|source| FragmentError::Read { offset: sample.offset, source })?;
+            self.output.write_all(&bytes).map_err(FragmentError::Write)?;
+        }
+        Ok(())
     }
 }
 
@@ -250,8 +255,8 @@ fn movie_fragment(sequence_number: u32, fragment: &[&[OutputSample]]) -> Moof {
         let reordered = samples.iter().any(|sample| sample.composition_offset != 0);
         let entry = |sample: &OutputSample| TrunEntry {
             duration: Some(sample.duration),
-            size: Some(sample.size_bytes),
-            flags: Some(if sample.keyframe { FLAGS_KEYFRAME } else { FLAGS_DEPENDENT }),
+            size: Some(sample.source.size_bytes),
+            flags: Some(if sample.source.keyframe { FLAGS_KEYFRAME } else { FLAGS_DEPENDENT }),
             cts: reordered.then_some(i64::from(sample.composition_offset)),
         };
         let samples = TrunSamples::Explicit(samples.iter().map(entry).collect());
@@ -278,27 +283,6 @@ fn set_data_offsets(moof: &mut Moof, first: usize) -> Result<u32, FragmentError>
     }
     let mdat_bytes = offset - (first - BOX_HEADER_BYTES) as u64;
     u32::try_from(mdat_bytes).map_err(|_| too_large("a group of pictures"))
-}
-
-/// Copies samples; those that lie one after the other in the source in one go.
-fn copy_samples<R: Read + Seek>(
-    source: &mut R,
-    output: &mut impl Write,
-    samples: &[OutputSample],
-) -> Result<(), FragmentError> {
-    let end = |sample: &OutputSample| sample.offset.saturating_add(u64::from(sample.size_bytes));
-    for adjacent in samples.chunk_by(|one, next| end(one) == next.offset) {
-        let (Some(first), Some(last)) = (adjacent.first(), adjacent.last()) else { continue };
-        let (offset, bytes) = (first.offset, end(last).saturating_sub(first.offset));
-        let copied = source
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| io::copy(&mut source.by_ref().take(bytes), output))
-            .map_err(|source| FragmentError::Copy { offset, source })?;
-        if copied != bytes {
-            return Err(FragmentError::Missing { offset, missing: bytes - copied });
-        }
-    }
-    Ok(())
 }
 
 fn track_id(index: usize) -> u32 {
@@ -334,21 +318,29 @@ mod tests {
     }
 
     /// Samples of one byte each, one after the other in the source.
-    fn samples(offset: u64, duration: u32, keyframes: &[bool]) -> Vec<OutputSample> {
+    fn samples(track: usize, offset: u64, duration: u32, keyframes: &[bool]) -> Vec<OutputSample> {
         let sample = |(index, &keyframe): (u64, &bool)| OutputSample {
             decode_ticks: index * u64::from(duration),
             composition_offset: 0,
             duration,
-            size_bytes: 1,
-            offset: offset + index,
-            keyframe,
+            source: Sample {
+                track,
+                decode_ticks: 0,
+                composition_offset: 0,
+                duration,
+                size_bytes: 1,
+                offset: offset + index,
+                keyframe,
+                packets: None,
+            },
         };
         (0..).zip(keyframes).map(sample).collect()
     }
 
     fn written(tracks: &[Track], source: &[u8], lanes: &[Vec<OutputSample>]) -> Vec<Any> {
         let mut writer = FragmentWriter::begin(Vec::new(), tracks, Duration::from_secs(3)).unwrap();
-        writer.append(&mut Cursor::new(source), lanes).unwrap();
+        let (mut reader, bytes) = (Cursor::new(source), source.len() as u64);
+        writer.append(&mut SampleReader::new(&mut reader, bytes), tracks, lanes).unwrap();
         let mut file = Cursor::new(writer.finish().unwrap());
         std::iter::from_fn(|| Option::<Any>::read_from(&mut file).unwrap()).collect()
     }
@@ -356,8 +348,8 @@ mod tests {
     #[test]
     fn a_fragment_has_one_group_of_pictures_and_the_sound_of_its_time() {
         let tracks = [track(TrackKind::Video, 10), track(TrackKind::Audio, 100)];
-        let video = samples(0, 5, &[true, false, true, false]);
-        let audio = samples(4, 40, &[true; 5]);
+        let video = samples(0, 0, 5, &[true, false, true, false]);
+        let audio = samples(1, 4, 40, &[true; 5]);
         let boxes = written(&tracks, b"VvWwabcde", &[video, audio]);
         let media: Vec<&[u8]> = boxes
             .iter()
@@ -407,7 +399,7 @@ mod tests {
     #[test]
     fn a_stream_of_keyframes_only_is_not_a_fragment_per_picture() {
         let tracks = [track(TrackKind::Video, 25)];
-        let boxes = written(&tracks, &[0; 50], &[samples(0, 1, &[true; 50])]);
+        let boxes = written(&tracks, &[0; 50], &[samples(0, 0, 1, &[true; 50])]);
         assert_eq!(boxes.iter().filter(|it| matches!(it, Any::Moof(_))).count(), 4);
     }
 
@@ -415,8 +407,10 @@ mod tests {
     fn bytes_that_are_missing_are_an_error_that_says_where() {
         let tracks = [track(TrackKind::Video, 25)];
         let mut writer = FragmentWriter::begin(io::sink(), &tracks, Duration::ZERO).unwrap();
-        let error =
-            writer.append(&mut Cursor::new([0; 3]), &[samples(0, 1, &[true; 5])]).unwrap_err();
-        assert!(matches!(error, FragmentError::Missing { offset: 0, missing: 2 }), "{error}");
+        let mut source = Cursor::new([0; 3]);
+        let mut reader = SampleReader::new(&mut source, 3);
+        let lanes = [samples(0, 0, 1, &[true; 5])];
+        let error = writer.append(&mut reader, &tracks, &lanes).unwrap_err();
+        assert!(matches!(error, FragmentError::Read { offset: 3, .. }), "{error}");
     }
 }

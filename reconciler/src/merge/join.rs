@@ -180,9 +180,7 @@ impl Lane {
                 decode_ticks,
                 composition_offset: saturate(u64::try_from(offset).unwrap_or(0)),
                 duration: saturate(u64::try_from(duration.max(1)).unwrap_or(1)),
-                size_bytes: sample.size_bytes,
-                offset: sample.offset,
-                keyframe: sample.keyframe,
+                source: sample,
             });
             earliest = decode.saturating_add(1);
             self.end = Some(decode.saturating_add(duration.max(1)));

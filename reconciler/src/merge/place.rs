@@ -14,7 +14,7 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sdcard_indexer::container::{Sample, Track};
+use sdcard_indexer::container::{Sample, SampleReader, Track};
 use sdcard_indexer::cut::{self, CutError, PartMedia};
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::{TimeRange, Timestamp};
@@ -115,7 +115,8 @@ pub fn write_piece<R: Read + Seek>(
     durable::create_directories(durable::parent_of(&temporary))?;
     let written = write(&temporary, |output| {
         let mut writer = FragmentWriter::begin(output, tracks, range.duration())?;
-        writer.append(part, &lanes)?;
+        let mut reader = SampleReader::new(part, request.held_bytes);
+        writer.append(&mut reader, tracks, &lanes)?;
         writer.finish()
     });
     match written.and_then(|written| prove(&temporary, tracks, &lanes).map(|()| written)) {
@@ -316,22 +317,25 @@ fn prove(path: &Path, tracks: &[Track], lanes: &[Vec<OutputSample>]) -> Result<(
     }
     let samples = source.samples().map_err(read)?;
     for (index, lane) in lanes.iter().enumerate() {
-        let found = samples.iter().filter(|sample| sample.track == index).map(as_written);
-        if !found.eq(lane.iter().map(|sample| OutputSample { offset: 0, ..*sample })) {
+        let found = samples.iter().filter(|sample| sample.track == index);
+        if !found.map(as_read).eq(lane.iter().map(as_written)) {
             return Err(differs("samples"));
         }
     }
     Ok(())
 }
 
-/// What was read, in the terms of what was to be written; where in which file does not matter.
-fn as_written(read: &Sample) -> OutputSample {
-    OutputSample {
-        decode_ticks: u64::try_from(read.decode_ticks).unwrap_or(u64::MAX),
-        composition_offset: u32::try_from(read.composition_offset).unwrap_or(u32::MAX),
-        duration: read.duration,
-        size_bytes: read.size_bytes,
-        offset: 0,
-        keyframe: read.keyframe,
-    }
+/// All that a reader of the file is to find of a sample: decode time, composition offset, duration, size, and
+/// whether it is a keyframe.
+type Traits = (i128, i64, u32, u32, bool);
+
+fn as_written(sample: &OutputSample) -> Traits {
+    let Sample { size_bytes, keyframe, .. } = sample.source;
+    let (decode_ticks, offset) = (sample.decode_ticks.into(), sample.composition_offset.into());
+    (decode_ticks, offset, sample.duration, size_bytes, keyframe)
+}
+
+fn as_read(sample: &Sample) -> Traits {
+    let (decode_ticks, offset) = (sample.decode_ticks.into(), sample.composition_offset.into());
+    (decode_ticks, offset, sample.duration, sample.size_bytes, sample.keyframe)
 }

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use sdcard_indexer::container::{self, ContainerError, Sample, Summary};
+use sdcard_indexer::container::{self, ContainerError, Sample, SampleReader, Summary, Track};
 
-/// 160 MB of samples: more than half a day of picture and sound in one file.
+/// 256 MB of samples: more than half a day of picture and sound in one file.
 const MOST_SAMPLES: usize = 1 << 22;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +57,8 @@ impl Source {
         Ok(samples)
     }
 
-    /// Where the samples' bytes are read.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
+    /// The tracks, and what reads their samples' bytes.
+    pub fn media(&mut self) -> (&[Track], SampleReader<'_, File>) {
+        (&self.summary.tracks, SampleReader::new(&mut self.file, self.file_bytes))
     }
 }

@@ -83,7 +83,7 @@ impl<W: Write> Export<W> {
         let unplayable = |source| ExportError::Source { file: path.clone(), source };
         let mut source = Source::open(path).map_err(unplayable)?;
         let samples = source.samples().map_err(unplayable)?;
-        let tracks = &source.summary().tracks;
+        let (tracks, mut reader) = source.media();
 
         let joined = self.continues && run.seam.is_some();
         let samples = trim(tracks, &samples, opening(run, range), closing(run, range), joined);
@@ -93,7 +93,7 @@ impl<W: Write> Export<W> {
 
         let meets = if joined { Meets::Seamlessly } else { Meets::ByClock };
         let lanes = self.joiner.place(tracks, &samples, zero_at, meets);
-        let written = self.writer.append(source.file(), &lanes);
+        let written = self.writer.append(&mut reader, tracks, &lanes);
         written.map_err(|source| ExportError::Fragment { file: path.clone(), source })?;
         self.exported = Some(match self.exported {
             Some(Exported { range, frames }) => {
