@@ -8,17 +8,18 @@ use tempfile::TempDir;
 
 /// Runs a tool of ffmpeg's and returns what it printed.
 fn run(tool: &str, arguments: &[&str], path: &Path) -> String {
-    let output = Command::new(tool)
-        .args(["-loglevel", "error"])
-        .args(arguments)
-        .arg(path)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("cannot run {tool} ({error}): install it with `apt-get install ffmpeg`")
-        });
+    run_tool(Command::new(tool).args(["-loglevel", "error"]).args(arguments).arg(path), "ffmpeg")
+}
+
+/// Runs a tool that `packages` have, and returns what it printed.
+pub fn run_tool(command: &mut Command, packages: &str) -> String {
+    let tool = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().unwrap_or_else(|error| {
+        panic!("cannot run {tool} ({error}): install it with `apt-get install {packages}`")
+    });
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{tool} {arguments:?} {}: {errors}", path.display());
-    String::from_utf8(output.stdout).expect("ffprobe prints text")
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).expect("the tool prints text")
 }
 
 /// Six seconds at 25 frames a second with a keyframe a second and sound, encoded once for all tests.
@@ -51,7 +52,7 @@ impl Source {
     }
 
     /// The encoded file; made by the first who asks.
-    fn path(self) -> PathBuf {
+    pub fn path(self) -> PathBuf {
         static MADE: [OnceLock<TempDir>; 4] = [const { OnceLock::new() }; 4];
         let folder = MADE[self as usize].get_or_init(|| {
             let folder = TempDir::new().expect("a temporary directory");
@@ -105,7 +106,7 @@ pub struct Packet {
 }
 
 impl Recording {
-    fn write(extension: &str, make: impl FnOnce(&Path)) -> Recording {
+    pub fn write(extension: &str, make: impl FnOnce(&Path)) -> Recording {
         let folder = TempDir::new().expect("a temporary directory");
         let name = format!("recording.{extension}");
         let path = folder.path().join(&name);

@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "set-up that fails is a failed test")]
 
 mod against_ffprobe;
+mod atom;
+mod corpora;
 mod cutting;
 mod ffmpeg;
 mod fixtures;
+mod gstreamer;
 mod in_band;
 mod mpegts;
 mod reads;
