@@ -107,6 +107,35 @@ fn recordings_of_mp4_atom_read_as_ffprobe_reads_them() {
     }
 }
 
+/// The combinations as `tests/README.md` has them.
+fn listing() -> String {
+    let sources = Source::ALL.map(|source| format!("- {source:?}: `{}`", source.encoder()));
+    let items = |texts: &[&str]| -> Vec<String> {
+        let text = |text: &&str| if text.is_empty() { "(no options)" } else { *text }.to_owned();
+        texts.iter().map(text).map(|text| format!("- `{text}`")).collect()
+    };
+    let tracks = TRACKS.map(|(options, extension)| format!("- `{options}` into .{extension}"));
+    let muxers = GSTREAMER.map(|(muxer, _, _)| muxer);
+    let atoms = ["fragments, all defaults in `trex`", "the same in `tfhd`", "plain, `moov` first"];
+    [
+        ("What ffmpeg encodes, each for all that follows", sources.to_vec()),
+        ("Fragmented, by ffmpeg", items(&FRAGMENTED)),
+        ("Plain, by ffmpeg", items(&PLAIN)),
+        ("Other tracks, plain and fragmented, by ffmpeg from H264BFrames", tracks.to_vec()),
+        ("By GStreamer", items(&muxers)),
+        ("By mp4-atom", atoms.map(|text| format!("- {text}")).to_vec()),
+    ]
+    .map(|(title, lines)| format!("### {title}\n\n{}\n", lines.join("\n")))
+    .join("\n")
+}
+
+#[test]
+fn the_readme_lists_every_combination() {
+    let listing = listing();
+    let listed = include_str!("../README.md").contains(&listing);
+    assert!(listed, "tests/README.md does not have this, word for word:\n\n{listing}");
+}
+
 #[test]
 fn codecs_and_picture_sizes_are_those_that_were_encoded() {
     let described = |recording: Recording| {

@@ -37,7 +37,7 @@ impl Source {
     pub const ALL: [Source; 4] =
         [Source::H264, Source::H264BFrames, Source::H265OpenGop, Source::H264Opus];
 
-    fn encoder(self) -> &'static str {
+    pub fn encoder(self) -> &'static str {
         match self {
             Source::H264 => "-c:v libx264 -bf 0 -g 25 -c:a aac -ar 48000",
             Source::H264BFrames => {
