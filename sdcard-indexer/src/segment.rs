@@ -27,21 +27,24 @@ pub enum Tier {
     Keyframes,
 }
 
+/// The index knows the time of a file's last change in steps of this, as exFAT does.
+pub const MODIFIED_STEP_NS: i64 = 10_000_000;
+
 /// What a directory says of a file. It serves to notice a change and is never an identity: FAT keeps
 /// the time of change in local time, in steps of 2 s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FileStamp {
     pub size_bytes: u64,
+    /// A multiple of [`MODIFIED_STEP_NS`].
     pub modified_ns: i64,
 }
 
 impl FileStamp {
     pub fn of(metadata: &Metadata) -> Self {
         let seconds_ns = metadata.mtime().saturating_mul(1_000_000_000);
-        FileStamp {
-            size_bytes: metadata.len(),
-            modified_ns: seconds_ns.saturating_add(metadata.mtime_nsec()),
-        }
+        let modified_ns = seconds_ns.saturating_add(metadata.mtime_nsec());
+        let modified_ns = modified_ns.div_euclid(MODIFIED_STEP_NS) * MODIFIED_STEP_NS;
+        FileStamp { size_bytes: metadata.len(), modified_ns }
     }
 }
 

@@ -27,8 +27,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::durable::Durable;
 use crate::identity::{SegmentId, SegmentVersion, StreamId};
 use crate::layout::Layout;
+use crate::log::Written;
 use crate::recordings::{Folder, Recordings};
 use crate::scan::ScanLimits;
 use crate::segment::{Placement, Segment};
@@ -154,7 +156,16 @@ impl Index {
     /// it lies, in the maker's own terms; its layout, how its recordings are named.
     pub fn open_with(
         config: IndexConfig,
+        store: impl FnMut(&StreamSource) -> Option<Box<dyn Recordings>>,
+    ) -> Result<Index, IndexError> {
+        Index::open_on(config, store, &Durable::default())
+    }
+
+    /// As [`Index::open_with`]; its log is written by `durable`.
+    pub fn open_on(
+        config: IndexConfig,
         mut store: impl FnMut(&StreamSource) -> Option<Box<dyn Recordings>>,
+        durable: &Durable,
     ) -> Result<Index, IndexError> {
         let mut known = HashSet::new();
         if let Some(twice) = config.sources.iter().find(|source| !known.insert(&source.stream)) {
@@ -170,7 +181,7 @@ impl Index {
         });
         let mut index = Index {
             streams: streams.collect(),
-            store: Store::new(config.state_dir.clone()),
+            store: Store::new(config.state_dir.clone(), durable),
             told: Told::default(),
             attached: false,
             config,
@@ -197,9 +208,9 @@ impl Index {
                 sweep.added += stream.settle(self.config.seal_after, &mut look);
                 stream.table.bound_gone();
             }
-            self.save();
+            self.save(now);
             if self.card_is_there() {
-                self.store.housekeep(&self.streams);
+                self.store.housekeep(&self.streams, now);
             }
         }
         self.conclude(sweep, |stream| stream.renew_view(now))
@@ -213,7 +224,7 @@ impl Index {
             for stream in &mut self.streams {
                 sweep.read += stream.read_unread(limit - sweep.read, &mut self.told);
             }
-            self.save();
+            self.save(now);
         }
         self.conclude(sweep, |stream| stream.renew_view_in_portions(now))
     }
@@ -245,7 +256,7 @@ impl Index {
             stream.table.place(|segment| place(id, segment));
         }
         if self.attached {
-            self.save();
+            self.save(now);
         }
         self.conclude(Sweep::default(), |stream| stream.renew_view(now))
     }
@@ -288,7 +299,12 @@ impl Index {
 
     /// What this process has had written to its log, without the file system's own share.
     pub fn bytes_written(&self) -> u64 {
-        self.store.bytes_written()
+        self.written().total_bytes()
+    }
+
+    /// As [`Index::bytes_written`], by day and by segment.
+    pub fn written(&self) -> Written {
+        self.store.written()
     }
 
     fn find(&self, stream: &StreamId) -> Option<&Stream> {
@@ -298,7 +314,7 @@ impl Index {
     /// Notices a card that comes and goes. One that comes may be another one: all is taken from its log.
     fn attach(&mut self) -> bool {
         let there = self.card_is_there();
-        if there && !self.attached {
+        if there && (!self.attached || self.store.is_anothers()) {
             for stream in &mut self.streams {
                 stream.clear(self.config.join_tolerance);
             }
@@ -309,9 +325,9 @@ impl Index {
     }
 
     /// The card may have gone while it was being read.
-    fn save(&mut self) {
+    fn save(&mut self, now: Timestamp) {
         if self.card_is_there() {
-            self.store.save(&mut self.streams);
+            self.store.save(&mut self.streams, now);
         }
     }
 

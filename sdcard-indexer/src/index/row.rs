@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::identity::SegmentId;
-use crate::segment::{Content, EpochId, FileStamp, Placement, TimeSource};
+use crate::segment::{Content, EpochId, FileStamp, MODIFIED_STEP_NS, Placement, TimeSource};
 use crate::time::{TimeRange, Timestamp};
 
 /// The order of the rows, and what one is found by: the recorder's own time, never the corrected one.
@@ -72,7 +72,6 @@ const CONTENT_BITS: u16 = 0b11;
 const SOURCE_SHIFT: u32 = 2;
 const SOURCE_BITS: u16 = 0b111 << SOURCE_SHIFT;
 const NO_EPOCH: u64 = 0xffff;
-const MODIFIED_STEP_NS: i64 = 10_000_000;
 
 impl Row {
     /// A file of which no more is known than its name.

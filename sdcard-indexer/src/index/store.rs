@@ -1,17 +1,19 @@
 //! Keeps the tables of an index in its log, and gets them back.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 use super::stream::Stream;
 use super::table::{Extent, Reading, Removed, Restored};
 use crate::coverage::Coverage;
+use crate::durable::Durable;
 use crate::log::record::{GoneRecord, Record, RemovedRecord, SegmentRecord};
-use crate::log::{Batch, Day, Log, LogError};
+use crate::log::{Batch, Day, Log, LogError, Written};
 use crate::segment::{Content, FileStamp, Placement, Segment, TimeSource, path_bytes};
+use crate::time::Timestamp;
 
 /// Dead records that a day's file may hold before it is worth a rewrite, besides as many as live ones.
 const DEAD_RECORDS: usize = 64;
@@ -29,8 +31,24 @@ pub enum Durability {
 pub enum MemoryOnlyReason {
     #[error("no folder for the index is configured")]
     NoFolder,
+    #[error("the card is full: what is new is remembered once there is room")]
+    Full(#[source] LogError),
+    #[error("the card can only be read")]
+    ReadOnly(#[source] LogError),
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(LogError),
+}
+
+impl From<LogError> for MemoryOnlyReason {
+    fn from(error: LogError) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                MemoryOnlyReason::Full(error)
+            }
+            io::ErrorKind::ReadOnlyFilesystem => MemoryOnlyReason::ReadOnly(error),
+            _ => MemoryOnlyReason::Log(error),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,12 +59,16 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(folder: Option<PathBuf>) -> Self {
+    pub fn new(folder: Option<PathBuf>, durable: &Durable) -> Self {
         let durability = match folder {
             Some(_) => Durability::Persistent,
             None => Durability::MemoryOnly(MemoryOnlyReason::NoFolder),
         };
-        Store { log: folder.map(Log::new), durability, changed: false }
+        Store {
+            log: folder.map(|folder| Log::new(folder, durable.clone())),
+            durability,
+            changed: false,
+        }
     }
 
     pub fn durability(&self) -> &Durability {
@@ -57,8 +79,13 @@ impl Store {
         std::mem::take(&mut self.changed)
     }
 
-    pub fn bytes_written(&self) -> u64 {
-        self.log.as_ref().map_or(0, Log::bytes_written)
+    pub fn written(&self) -> Written {
+        self.log.as_ref().map(|log| log.written().clone()).unwrap_or_default()
+    }
+
+    /// The card has been changed for another one.
+    pub fn is_anothers(&self) -> bool {
+        self.log.as_ref().is_some_and(Log::is_anothers)
     }
 
     /// Takes over what the log says; records of streams that are not configured are passed over.
@@ -80,7 +107,7 @@ impl Store {
     }
 
     /// Appends what is new since the last call.
-    pub fn save(&mut self, streams: &mut [Stream]) {
+    pub fn save(&mut self, streams: &mut [Stream], now: Timestamp) {
         let Some(log) = &mut self.log else { return };
         for Stream { source, table, .. } in streams {
             let stream = source.stream.as_str();
@@ -92,13 +119,13 @@ impl Store {
                 log.append(Day::of(segment.named), &segment_record(stream, &segment));
             });
         }
-        let outcome = log.flush();
+        let outcome = log.flush(now);
         self.conclude(outcome);
     }
 
     /// Writes anew the days of which most records are dead, or whose file is damaged; removes those of
     /// which nothing is left.
-    pub fn housekeep(&mut self, streams: &[Stream]) {
+    pub fn housekeep(&mut self, streams: &[Stream], now: Timestamp) {
         let Some(log) = &mut self.log else { return };
         let mut outcome = Ok(());
         for (day, records) in log.days().collect::<Vec<_>>() {
@@ -106,7 +133,7 @@ impl Store {
             let done = match records {
                 _ if live == 0 => log.remove(day),
                 Some(records) if records <= 2 * live + DEAD_RECORDS => Ok(()),
-                _ => log.rewrite(day, |batch| write_records(streams, day, batch)),
+                _ => log.rewrite(day, now, |batch| write_records(streams, day, batch)),
             };
             outcome = outcome.and(done);
         }

@@ -9,20 +9,24 @@
 //! stay until their file is written anew. Nothing is written but by [`Log::flush`], [`Log::rewrite`] and
 //! [`Log::remove`], through [`crate::durable`].
 
+mod card;
+mod meter;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::durable;
+use crate::durable::Durable;
 use crate::time::{TimeRange, Timestamp};
 
+pub use meter::Written;
 pub use record::Record;
+
+use card::CardIdentity;
 
 /// Days that are replayed, the newest of them; more than a card holds.
 const MAX_DAYS: usize = 4_096;
@@ -69,14 +73,25 @@ pub enum LogError {
     Write { path: PathBuf, source: io::Error },
 }
 
+impl LogError {
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            LogError::Read { source, .. } | LogError::Write { source, .. } => source.kind(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Log {
+    durable: Durable,
     folder: PathBuf,
+    /// Whose records these are; see [`Log::is_anothers`].
+    card: Option<CardIdentity>,
     files: BTreeMap<Day, DayFile>,
     /// Days whose file lacks records, because it could not be read or written: they need a rewrite.
     damaged: BTreeSet<Day>,
     waiting: BTreeMap<Day, Batch>,
-    bytes_written: u64,
+    written: Written,
 }
 
 /// The part of a day's file that is known to be good.
@@ -90,24 +105,28 @@ struct DayFile {
 #[derive(Debug, Default)]
 pub struct Batch {
     records: usize,
+    segments: u64,
     bytes: Vec<u8>,
 }
 
 impl Batch {
     pub fn push(&mut self, record: &Record<'_>) {
         self.records += usize::from(record.write_to(&mut self.bytes));
+        self.segments += u64::from(matches!(record, Record::Segment(_)));
     }
 }
 
 impl Log {
     /// Touches nothing: the folder is read by [`Log::replay`] and made by the first write.
-    pub fn new(folder: PathBuf) -> Self {
+    pub fn new(folder: PathBuf, durable: Durable) -> Self {
         Log {
+            durable,
             folder,
+            card: None,
             files: BTreeMap::new(),
             damaged: BTreeSet::new(),
             waiting: BTreeMap::new(),
-            bytes_written: 0,
+            written: Written::default(),
         }
     }
 
@@ -117,10 +136,11 @@ impl Log {
         self.files.clear();
         self.damaged.clear();
         self.waiting.clear();
+        self.card = Some(CardIdentity::of(&self.durable, &self.folder));
         let mut outcome = Ok(());
         for day in self.days_in_folder()? {
             let path = self.path_of(day);
-            match read_capped(&path) {
+            match self.durable.disk().read(&path, MAX_FILE_BYTES) {
                 Ok(bytes) => {
                     let mut rest = bytes.as_slice();
                     let mut file = DayFile::default();
@@ -142,16 +162,16 @@ impl Log {
     }
 
     fn days_in_folder(&self) -> Result<Vec<Day>, LogError> {
-        let listing = match fs::read_dir(&self.folder) {
+        let listing = match self.durable.disk().names(&self.folder) {
             Ok(listing) => listing,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(LogError::Read { path: self.folder.clone(), source }),
         };
         let mut days: Vec<Day> = listing
-            .flatten()
-            .filter_map(|entry| {
-                let day = entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()?;
-                (Path::new(&entry.file_name()) == file_name(day)).then_some(day)
+            .iter()
+            .filter_map(|name| {
+                let day = name.to_str()?.strip_suffix(".log")?.parse().ok()?;
+                (Path::new(name) == file_name(day)).then_some(day)
             })
             .collect();
         days.sort_unstable();
@@ -166,17 +186,20 @@ impl Log {
     }
 
     /// Writes what waits: one append and one sync per day that has records waiting.
-    pub fn flush(&mut self) -> Result<(), LogError> {
+    pub fn flush(&mut self, now: Timestamp) -> Result<(), LogError> {
         let mut outcome = Ok(());
         for (day, batch) in std::mem::take(&mut self.waiting) {
             let path = self.path_of(day);
             let known = self.files.get(&day).copied().unwrap_or_default();
-            let written = durable::create_folder(&self.folder)
-                .and_then(|()| durable::append_after(&path, known.good_bytes, &batch.bytes));
+            let durable = &self.durable;
+            let written = durable
+                .create_folder(&self.folder)
+                .and_then(|()| durable.append_after(&path, known.good_bytes, &batch.bytes));
             let added = batch.bytes.len() as u64;
             match written {
                 Ok(()) => {
-                    self.bytes_written += added;
+                    self.written.add(now, added);
+                    self.written.add_segments(batch.segments);
                     let file = DayFile {
                         records: known.records + batch.records,
                         good_bytes: known.good_bytes + added,
@@ -189,21 +212,27 @@ impl Log {
                 }
             }
         }
-        outcome
+        if outcome.is_ok() { self.sign(now) } else { outcome }
     }
 
     /// Puts exactly the records that `fill` pushes in place of the day's file.
-    pub fn rewrite(&mut self, day: Day, fill: impl FnOnce(&mut Batch)) -> Result<(), LogError> {
+    pub fn rewrite(
+        &mut self,
+        day: Day,
+        now: Timestamp,
+        fill: impl FnOnce(&mut Batch),
+    ) -> Result<(), LogError> {
         let mut batch = Batch::default();
         fill(&mut batch);
         let path = self.path_of(day);
         self.waiting.remove(&day);
-        let written = durable::create_folder(&self.folder)
-            .and_then(|()| durable::replace(&path, &batch.bytes));
+        let durable = &self.durable;
+        let written =
+            durable.create_folder(&self.folder).and_then(|()| durable.replace(&path, &batch.bytes));
         match written {
             Ok(()) => {
                 let good_bytes = batch.bytes.len() as u64;
-                self.bytes_written += good_bytes;
+                self.written.add(now, good_bytes);
                 self.damaged.remove(&day);
                 self.files.insert(day, DayFile { records: batch.records, good_bytes });
                 Ok(())
@@ -219,7 +248,7 @@ impl Log {
     pub fn remove(&mut self, day: Day) -> Result<(), LogError> {
         let path = self.path_of(day);
         self.waiting.remove(&day);
-        match durable::remove(&path) {
+        match self.durable.remove(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(LogError::Write { path, source })
             }
@@ -243,9 +272,28 @@ impl Log {
         !self.damaged.is_empty()
     }
 
-    /// What this process has had written, without the file system's own share.
-    pub fn bytes_written(&self) -> u64 {
-        self.bytes_written
+    pub fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// Another card lies where the one was that the last replay was of.
+    pub fn is_anothers(&self) -> bool {
+        let now = || CardIdentity::of(&self.durable, &self.folder);
+        self.card.as_ref().is_some_and(|card| *card != now())
+    }
+
+    /// The card is to be known again.
+    fn sign(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let known = self.card.as_ref().is_some_and(CardIdentity::is_signed);
+        if known || self.files.is_empty() {
+            return Ok(());
+        }
+        let written = card::sign(&self.durable, &self.folder);
+        let bytes =
+            written.map_err(|source| LogError::Write { path: self.folder.clone(), source })?;
+        self.written.add(now, bytes);
+        self.card = Some(CardIdentity::of(&self.durable, &self.folder));
+        Ok(())
     }
 
     fn path_of(&self, day: Day) -> PathBuf {
@@ -257,19 +305,22 @@ fn file_name(day: Day) -> PathBuf {
     format!("{day}.log").into()
 }
 
-fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::record::{GoneRecord, SegmentRecord};
+    use std::fs;
+
     use super::*;
+    use crate::durable;
 
     const DAY_ONE: Day = Day(20_000);
     const DAY_TWO: Day = Day(20_001);
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const CARD_ID_BYTES: u64 = 33;
+
+    fn log_in(folder: &Path) -> Log {
+        Log::new(folder.join("state"), Durable::default())
+    }
 
     fn segment(path: &str) -> Record<'_> {
         Record::Segment(SegmentRecord {
@@ -298,16 +349,17 @@ mod tests {
     }
 
     fn log_with(folder: &Path, paths: &[&str]) -> Log {
-        let mut log = Log::new(folder.join("state"));
+        let mut log = log_in(folder);
         for path in paths {
             log.append(DAY_ONE, &segment(path));
         }
-        log.flush().unwrap();
+        log.flush(NOW).unwrap();
         log
     }
 
     fn rewrite(log: &mut Log, records: &[Record<'_>]) {
-        log.rewrite(DAY_ONE, |batch| records.iter().for_each(|record| batch.push(record))).unwrap();
+        log.rewrite(DAY_ONE, NOW, |batch| records.iter().for_each(|record| batch.push(record)))
+            .unwrap();
     }
 
     fn file_in(folder: &Path) -> PathBuf {
@@ -326,9 +378,9 @@ mod tests {
     #[test]
     fn nothing_is_written_before_there_is_something_to_write() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::new(folder.path().join("state"));
+        let mut log = log_in(folder.path());
         assert!(replay(&mut log).is_empty());
-        log.flush().unwrap();
+        log.flush(NOW).unwrap();
         assert!(!folder.path().join("state").exists());
     }
 
@@ -339,8 +391,8 @@ mod tests {
         log.append(DAY_TWO, &segment("c"));
         log.append(DAY_ONE, &segment("a"));
         log.append(DAY_ONE, &segment("b"));
-        log.flush().unwrap();
-        let mut again = Log::new(folder.path().join("state"));
+        log.flush(NOW).unwrap();
+        let mut again = log_in(folder.path());
         assert_eq!(replay(&mut again), ["a", "b", "c"]);
         assert_eq!(again.days().collect::<Vec<_>>(), [(DAY_ONE, Some(2)), (DAY_TWO, Some(1))]);
     }
@@ -354,11 +406,11 @@ mod tests {
         let frame_bytes = whole.len() / 3;
         for cut in 0..=whole.len() {
             durable::replace(&path, &whole[..cut]).unwrap();
-            let mut log = Log::new(folder.path().join("state"));
+            let mut log = log_in(folder.path());
             let mut kept: Vec<&str> = ["a", "b", "c"][..cut / frame_bytes].to_vec();
             assert_eq!(replay(&mut log), kept, "cut at {cut}");
             log.append(DAY_ONE, &segment("d"));
-            log.flush().unwrap();
+            log.flush(NOW).unwrap();
             kept.push("d");
             assert_eq!(replay(&mut log), kept, "appended after a cut at {cut}");
         }
@@ -369,7 +421,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = log_with(folder.path(), &["a", "b"]);
         log.append(DAY_TWO, &segment("c"));
-        log.flush().unwrap();
+        log.flush(NOW).unwrap();
         let mut bytes = fs::read(file_in(folder.path())).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
@@ -384,10 +436,10 @@ mod tests {
         let gone = Record::Gone(GoneRecord { stream: "main", gone: DAY_ONE.range().into() });
         rewrite(&mut log, &[gone, segment("b")]);
         log.append(DAY_ONE, &segment("c"));
-        log.flush().unwrap();
+        log.flush(NOW).unwrap();
         assert_eq!(replay(&mut log), ["gone", "b", "c"]);
         let names: Vec<_> = fs::read_dir(folder.path().join("state")).unwrap().flatten().collect();
-        assert_eq!(names.len(), 1, "no temporary file stays: {names:?}");
+        assert_eq!(names.len(), 2, "the log and card.id, no temporary file: {names:?}");
         log.remove(DAY_ONE).unwrap();
         assert!(replay(&mut log).is_empty());
     }
@@ -399,10 +451,10 @@ mod tests {
         let bytes = fs::read(file_in(folder.path())).unwrap();
         durable::replace(&file_in(folder.path()), &bytes[..10]).unwrap();
         log.append(DAY_ONE, &segment("c"));
-        assert!(matches!(log.flush(), Err(LogError::Write { .. })));
+        assert!(matches!(log.flush(NOW), Err(LogError::Write { .. })));
         assert!(log.is_damaged());
         log.append(DAY_ONE, &segment("d"));
-        log.flush().unwrap();
+        log.flush(NOW).unwrap();
         assert_eq!(log.days().collect::<Vec<_>>(), [(DAY_ONE, None)]);
         rewrite(&mut log, &[segment("a"), segment("d")]);
         assert!(!log.is_damaged());
@@ -424,8 +476,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = log_with(folder.path(), &["a", "b"]);
         let appended = fs::metadata(file_in(folder.path())).unwrap().len();
-        assert_eq!(log.bytes_written(), appended);
+        assert_eq!(log.written().total_bytes(), appended + CARD_ID_BYTES);
         rewrite(&mut log, &[segment("b")]);
-        assert_eq!(log.bytes_written(), appended + appended / 2);
+        let rewritten = appended / 2;
+        assert_eq!(log.written().total_bytes(), appended + CARD_ID_BYTES + rewritten);
+        assert_eq!(log.written().bytes_on(Day::of(NOW)), log.written().total_bytes());
+    }
+
+    #[test]
+    fn another_card_in_the_same_place_is_noticed() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = log_with(one.path(), &["a"]);
+        drop(log_with(other.path(), &["b"]));
+        assert!(!log.is_anothers());
+        replay(&mut log);
+        assert!(!log.is_anothers());
+        let id = |folder: &Path| folder.join("state").join("card.id");
+        fs::copy(id(other.path()), id(one.path())).unwrap();
+        assert!(log.is_anothers());
+        replay(&mut log);
+        assert!(!log.is_anothers());
     }
 }

@@ -112,8 +112,9 @@ impl Card {
 
     /// The bytes of the log's only file.
     pub fn log(&self) -> (PathBuf, Vec<u8>) {
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(self.state_dir()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files = fs::read_dir(self.state_dir()).unwrap().map(|entry| entry.unwrap().path());
+        let is_log = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "log");
+        let mut files: Vec<PathBuf> = files.filter(is_log).collect();
         let path = files.pop().unwrap();
         assert!(files.is_empty());
         let bytes = fs::read(&path).unwrap();
