@@ -65,6 +65,10 @@ pub(super) struct Table {
     changed_at: Timestamp,
     /// New since the last [`Table::settle`].
     added: usize,
+    /// The directories have been looked at once: what is new from here on has just been begun.
+    settled: bool,
+    /// What was begun last.
+    begun: Option<Key>,
 }
 
 impl Table {
@@ -77,6 +81,8 @@ impl Table {
             removed: Vec::new(),
             changed_at: Timestamp::default(),
             added: 0,
+            settled: false,
+            begun: None,
         }
     }
 
@@ -208,6 +214,9 @@ impl Table {
         self.rows.see(key);
         self.changed_at = now;
         self.added += 1;
+        if self.settled {
+            self.begun = Some(key);
+        }
     }
 
     /// Buries what was not seen at `under` or below, except below directories that were not listed; `named` is
@@ -257,8 +266,8 @@ impl Table {
 
     /// Decides what is open, and what lies in the future.
     ///
-    /// Only one segment can be open: the newest, or one that was just begun by a clock that was set back; and
-    /// that until nothing changes for `seal_after`, or the watcher has seen it closed.
+    /// Only one segment can be open: the one that was just begun, be it by a clock that was set back, or else the
+    /// newest; and that until nothing changes for `seal_after`, or the watcher has seen it closed.
     /// A segment that is sealed is read once more: at its end a recorder may write where it wrote before,
     /// within the steps of FAT's clock. Returns how many were added since the last call.
     pub fn settle(&mut self, now: Timestamp, seal_after: Duration) -> usize {
@@ -279,15 +288,14 @@ impl Table {
             },
         );
         self.guess_ends();
+        self.settled = true;
         std::mem::take(&mut self.added)
     }
 
-    /// What was never read comes before what was.
     fn open(&self) -> Option<Key> {
-        let blocks = self.rows.blocks().filter(|(_, summary)| summary.unsealed > 0);
-        let unsealed = blocks.flat_map(|(rows, _)| rows);
-        let unsealed = unsealed.filter(|row| !row.is(Flag::SEALED) && !row.is(Flag::FUTURE));
-        unsealed.map(|row| (row.content() == Content::Unread, row.key())).max().map(|(_, key)| key)
+        let unsealed = |key: &Key| self.rows.get(*key).is_some_and(|row| !row.is(Flag::SEALED));
+        let newest = || self.rows.iter().rev().find(|row| !row.is(Flag::FUTURE)).map(Row::key);
+        self.begun.filter(unsealed).or_else(newest)
     }
 
     /// An unread segment lasts until the next one starts, but no longer than is usual; the newest, not at all.
@@ -589,6 +597,20 @@ pub(super) mod tests {
         survey(&mut table, &[(0, 61)], 63);
         assert!(!segments(&table)[0].sealed);
         assert_eq!(unlogged(&mut table), 0);
+    }
+
+    #[test]
+    fn a_segment_begun_by_a_clock_that_was_set_back_is_followed_like_any_other() {
+        let mut table = table();
+        let sealed = |table: &Table| segments(table).iter().map(|s| s.sealed).collect::<Vec<_>>();
+        survey(&mut table, &[(5_000, 60), (5_060, 20)], 5_080);
+        read_all(&mut table);
+        survey(&mut table, &[(100, 1), (5_000, 60), (5_060, 20)], 5_081);
+        assert_eq!((sealed(&table), read_all(&mut table)), (vec![false, true, true], 2));
+        survey(&mut table, &[(100, 5), (5_000, 60), (5_060, 20)], 5_085);
+        assert_eq!((sealed(&table), read_all(&mut table)), (vec![false, true, true], 1));
+        survey(&mut table, &[(100, 60), (160, 1), (5_000, 60), (5_060, 20)], 5_141);
+        assert_eq!(sealed(&table), [true, false, true, true]);
     }
 
     #[test]

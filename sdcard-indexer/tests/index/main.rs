@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up is a failure")]
 
 mod card;
+mod faults;
+mod faulty_disk;
 mod watching;
 
 use std::fs::{self, File};
