@@ -65,6 +65,8 @@ impl Flag {
     pub const SEEN: Flag = Flag(1 << 10);
     /// Its path is not what the layout makes, but lies beside the rows.
     pub const ODD_PATH: Flag = Flag(1 << 11);
+    /// Head and tail do not tell enough: see [`super::table::Table::read`].
+    pub const DOUBTED: Flag = Flag(1 << 12);
 }
 
 /// The lowest bits hold two small numbers.

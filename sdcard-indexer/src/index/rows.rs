@@ -107,6 +107,14 @@ impl Rows {
         block.rows.get(block.position(key).ok()?)
     }
 
+    /// The one behind, in the order of keys.
+    pub fn next(&self, key: Key) -> Option<&Row> {
+        let at = self.block_of(key)?;
+        let rows = &self.blocks.get(at)?.rows;
+        let behind = rows.get(rows.partition_point(|row| row.key() <= key));
+        behind.or_else(|| self.blocks.get(at + 1)?.rows.first())
+    }
+
     /// Those whose recorder's time lies in `range`.
     pub fn named_in(&self, range: TimeRange) -> impl Iterator<Item = &Row> {
         let begun =
@@ -496,6 +504,9 @@ mod tests {
             prop_assert_eq!(rows.len(), known.len());
             prop_assert!(known.iter().all(|(key, _)| rows.get(*key).is_some()));
             prop_assert_eq!(known, model.clone().into_iter().collect::<Vec<_>>());
+            let behind = rows.iter().map(|row| rows.next(row.key()).map(Row::key));
+            let keys = model.keys().skip(1).map(|key| Some(*key)).chain([None]);
+            prop_assert!(behind.eq(keys.take(model.len())));
             let window = range(from, from + length);
             let starts = |row: &Row| row.named().nanos_from(Timestamp::UNIX_EPOCH) / 1_000_000_000;
             let inside = |at: i64| from <= at && at < from + length;

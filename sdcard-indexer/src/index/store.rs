@@ -211,7 +211,8 @@ impl Stream {
                     FileStamp { size_bytes: record.size_bytes, modified_ns: record.modified_ns };
                 let held = record.held.then_some(extent);
                 let placement = record.placement.unwrap_or_else(|| Placement::of_name(&named));
-                let reading = Reading { stamp, fingerprint: record.fingerprint, held };
+                let reading =
+                    Reading { stamp, fingerprint: record.fingerprint, held, walked: true };
                 self.table.restore(&Restored { path, named, placement, reading });
             }
             Record::Removed(record) => {

@@ -219,7 +219,8 @@ impl Stream {
     fn read_one(&mut self, key: Key, told: &mut Told) {
         let Some(segment) = self.table.segment(key) else { return };
         let recording = self.open(&segment.path);
-        match recording.and_then(|recording| look_inside(recording, segment.sealed)) {
+        let walk = self.table.is_doubted(key);
+        match recording.and_then(|recording| look_inside(recording, segment.sealed, walk)) {
             Ok((reading, problem)) => {
                 if let Some(kind) = problem {
                     told.tell(&self.source.stream, &segment.path, kind);
@@ -308,16 +309,21 @@ impl Listing<'_, '_> {
     }
 }
 
-/// Tier T1 of one file. What is wrong with it is told of a sealed one only: one that is being written
+/// Tier T1 of one file, from its head and tail or, where these left a doubt, from all of it. What is wrong with it is told of a sealed one only: one that is being written
 /// may well be without its index, or torn. One with fewer bytes than its fingerprint covers is not used
 /// yet, because these would change.
 fn look_inside(
     mut recording: Recording,
     sealed: bool,
+    walk: bool,
 ) -> io::Result<(Reading, Option<ProblemKind>)> {
     let (stamp, fingerprint) = (recording.stamp, recording.fingerprint);
     let size_bytes = stamp.size_bytes;
-    let (held, problem) = match container::summarise(&mut recording, size_bytes) {
+    let summary = match walk {
+        true => container::summarise(&mut recording, size_bytes),
+        false => container::extent(&mut recording, size_bytes),
+    };
+    let (held, problem) = match summary {
         Ok(summary) => {
             let usable_bytes = summary.whole_bytes;
             let problem = summary.torn.then_some(ProblemKind::Torn { usable_bytes, size_bytes });
@@ -328,7 +334,7 @@ fn look_inside(
         Err(error) => (None, Some(ProblemKind::Malformed(error))),
     };
     let steady = |held: &Extent| sealed || held.usable_bytes >= FINGERPRINT_BYTES as u64;
-    let reading = Reading { stamp, fingerprint, held: held.filter(steady) };
+    let reading = Reading { stamp, fingerprint, held: held.filter(steady), walked: walk };
     Ok((reading, problem.filter(|_| sealed)))
 }
 

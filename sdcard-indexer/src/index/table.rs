@@ -28,6 +28,8 @@ pub(super) struct Reading {
     pub fingerprint: u64,
     /// `None`: nothing that can be used.
     pub held: Option<Extent>,
+    /// All of the file was walked, not only its head and tail.
+    pub walked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -327,6 +329,9 @@ impl Table {
     }
 
     /// The bytes of a segment have been looked at.
+    ///
+    /// A hole that seems to follow it is none before the whole file was walked: it is then to be read again,
+    /// which [`Table::is_doubted`] tells.
     pub fn read(&mut self, key: Key, reading: Reading) {
         let read = self.rows.update(key, |row| {
             let before = *row;
@@ -334,9 +339,26 @@ impl Table {
             row.set(Flag::UNLOGGED, true);
             (before, *row)
         });
-        if let Some((before, after)) = read {
+        let Some((before, after)) = read else { return };
+        if !reading.walked && after.is(Flag::SEALED) && self.hole_follows(&after) {
+            self.rows.update(key, |row| {
+                row.set(Flag::DOUBTED, true);
+                row.set(Flag::STALE, true);
+            });
+        } else {
             self.forget(&before, &after);
         }
+    }
+
+    fn hole_follows(&self, row: &Row) -> bool {
+        let end = row.range().end().saturating_add(self.rows.join());
+        row.content() == Content::Held
+            && self.rows.next(row.key()).is_some_and(|next| next.start() > end)
+    }
+
+    /// All of it is to be walked.
+    pub fn is_doubted(&self, key: Key) -> bool {
+        self.rows.get(key).is_some_and(|row| row.is(Flag::DOUBTED))
     }
 
     /// The bytes of a segment cannot be had at present. One that is missing keeps what is known of it: the
@@ -455,6 +477,7 @@ fn take_reading(row: &mut Row, reading: &Reading) {
     row.set_usable_bytes(extent.usable_bytes);
     row.set_content(if reading.held.is_some() { Content::Held } else { Content::Nothing });
     row.set(Flag::UNREADABLE, false);
+    row.set(Flag::DOUBTED, false);
     row.set(Flag::STALE, false);
 }
 
@@ -535,7 +558,7 @@ pub(super) mod tests {
             let stamp = table.segment(key).unwrap().stamp;
             let duration = Duration::from_secs(stamp.size_bytes);
             let extent = Extent { duration, usable_bytes: stamp.size_bytes };
-            table.read(key, Reading { stamp, fingerprint: 1, held: Some(extent) });
+            table.read(key, Reading { stamp, fingerprint: 1, held: Some(extent), walked: true });
         }
         to_read.len()
     }
@@ -611,6 +634,31 @@ pub(super) mod tests {
         assert_eq!((sealed(&table), read_all(&mut table)), (vec![false, true, true], 1));
         survey(&mut table, &[(100, 60), (160, 1), (5_000, 60), (5_060, 20)], 5_141);
         assert_eq!(sealed(&table), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_hole_is_none_before_the_file_in_front_of_it_was_walked() {
+        let mut table = table();
+        survey(&mut table, &[(0, 60), (60, 60), (200, 60), (260, 1)], 300);
+        let look = |table: &mut Table, walked: bool| {
+            let keys: Vec<Key> = table.to_read().collect();
+            for key in &keys {
+                let stamp = stamp(60);
+                let seconds = if walked && key.named == at(60) { 140 } else { 60 };
+                let duration = Duration::from_secs(seconds);
+                let held = Some(Extent { duration, usable_bytes: 60 });
+                table.read(*key, Reading { stamp, fingerprint: 1, held, walked });
+            }
+            keys.len()
+        };
+        assert_eq!(look(&mut table, false), 4);
+        assert_eq!(table.view(at(300)).final_until, at(120));
+        let doubted: Vec<Key> = table.to_read().collect();
+        assert_eq!(doubted.iter().map(|key| key.named).collect::<Vec<_>>(), [at(60)]);
+        assert!(table.is_doubted(doubted[0]) && !table.is_doubted(first(&table)));
+        assert_eq!(look(&mut table, true), 1);
+        assert_eq!((held(&table), table.to_read().count()), (range(0, 320).into(), 0));
+        assert_eq!(table.view(at(300)).gone, Coverage::new());
     }
 
     #[test]

@@ -51,7 +51,8 @@ fn a_cold_scan_finds_what_is_held_to_the_frame() {
     let mut index = card.open();
     assert!(!view(&index).present);
     let sweep = index.sweep(now());
-    assert_eq!((sweep.added, sweep.read, sweep.unread, sweep.gone), (4, 4, 0, 0));
+    // The one in front of the hole twice: its head and tail alone do not prove that there is one.
+    assert_eq!((sweep.added, sweep.read, sweep.unread, sweep.gone), (4, 5, 0, 0));
     assert!(sweep.problems.is_empty(), "{:?}", sweep.problems);
     assert_eq!(sweep.changed, [(main_stream(), range(0, 24))]);
     let view = view(&index);
