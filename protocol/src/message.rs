@@ -10,6 +10,8 @@ use sdcard_indexer::identity::{SegmentId, SegmentVersion, StreamId};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use sdcard_indexer::identity::BootId;
+
 id_type! {
     /// A camera or body-worn unit, by an id that never changes: 1 to 64 of `A-Z a-z 0-9 _ -`.
     DeviceId
@@ -19,10 +21,6 @@ id_type! {
     /// A reconciler, by an id of the same alphabet: answers and data come back on topics that end in it.
     ServerId
 }
-
-/// One boot of the device, as Linux numbers it (`/proc/sys/kernel/random/boot_id`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
-pub struct BootId(pub [u8; 16]);
 
 /// One MQTT connection of the device, drawn at random; stands in `Online` and in its last will.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]

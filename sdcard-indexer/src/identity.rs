@@ -84,6 +84,10 @@ id_type! {
     StreamId
 }
 
+/// One boot of a device, as Linux numbers it (`/proc/sys/kernel/random/boot_id`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);
+
 /// A segment by its place: the first 8 bytes, little-endian, of BLAKE3 over `stream 0x00 relative-path`.
 ///
 /// The same file has the same id after a restart, a rebuilt index or a card put into another reader.

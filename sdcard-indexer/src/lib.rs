@@ -8,6 +8,7 @@
 //! [`recordings`] is where they lie ([`scan`] walks a disk), [`index`] keeps the answers (and [`log`] keeps them over a restart),
 //! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken.
 
+pub mod clock;
 pub mod container;
 pub mod coverage;
 pub mod cut;

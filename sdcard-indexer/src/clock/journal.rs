@@ -1,0 +1,253 @@
+//! The clock journal: which epochs the clock of a device has had, and when it was known to be right.
+//!
+//! It takes readings, as often as the clocks are read, and hands out the epochs that are worth keeping over a
+//! restart: at a boot, at a step, when synchronisation is gained or lost, and every [`SAVE_EVERY`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounds::nanos;
+use super::{Boottime, ClockReading, EpochId, Moment, STEP, drift};
+use crate::identity::BootId;
+use crate::time::Timestamp;
+
+/// Epochs that are kept; see [`ClockJournal::oldest_beyond_limit`].
+pub const MAX_EPOCHS: usize = 128;
+/// Synchronised stretches of one epoch; more are joined where they lie closest.
+pub const MAX_ANCHORS: usize = 8;
+/// What a power cut loses of an epoch's end. About 70 bytes each time: 2 KB a day.
+pub const SAVE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Which clocks are believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClockTrust {
+    /// Those of which a time service says that they are synchronised.
+    Synchronised,
+    /// Failing that, those that read `earliest` or later, to within [`super::PRESUMED_ERROR`].
+    Plausible { earliest: Timestamp },
+}
+
+/// A stretch of `BOOTTIME` in which every reading was synchronised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Anchor {
+    pub first: Boottime,
+    pub last: Boottime,
+    /// How far the clock was from UTC at most.
+    pub error_ns: i64,
+}
+
+/// See [`EpochId`]. `Serialize` is how it is kept over a restart.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Epoch {
+    pub id: EpochId,
+    pub boot: BootId,
+    /// `REALTIME - BOOTTIME`, the same throughout.
+    pub offset_ns: i64,
+    /// The first and the last reading: it began before and ended behind them.
+    pub first: Boottime,
+    pub last: Boottime,
+    pub anchors: Vec<Anchor>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClockJournal {
+    trust: ClockTrust,
+    /// In the order of time: by id; those of one boot together.
+    epochs: Vec<Epoch>,
+    /// The last reading was synchronised, and belongs to the last anchor of the last epoch.
+    synchronised: bool,
+    /// Epochs from this id on are not kept as they are.
+    unsaved_from: Option<EpochId>,
+    save_due: bool,
+    saved_at: Boottime,
+    version: u64,
+}
+
+impl ClockJournal {
+    pub fn new(trust: ClockTrust) -> Self {
+        ClockJournal {
+            trust,
+            epochs: Vec::new(),
+            synchronised: false,
+            unsaved_from: None,
+            save_due: false,
+            saved_at: Boottime(0),
+            version: 0,
+        }
+    }
+
+    pub fn trust(&self) -> ClockTrust {
+        self.trust
+    }
+
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    pub fn epoch(&self, id: EpochId) -> Option<&Epoch> {
+        let index = self.epochs.binary_search_by_key(&id, |epoch| epoch.id).ok()?;
+        self.epochs.get(index)
+    }
+
+    /// The last reading.
+    pub fn now(&self) -> Option<Moment> {
+        self.epochs.last().map(|epoch| Moment { epoch: epoch.id, boottime: epoch.last })
+    }
+
+    /// Another number tells that segments may have to be placed anew.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Takes readings of one boot in their order, and of one boot after the other.
+    pub fn observe(&mut self, reading: ClockReading) -> Moment {
+        let ClockReading { boot, boottime, realtime, synchronised } = reading;
+        let offset_ns = realtime.as_nanos().saturating_sub(boottime.0);
+        let goes_on = self.epochs.last().is_some_and(|epoch| {
+            epoch.boot == boot
+                && epoch.last <= boottime
+                && epoch.offset_ns.abs_diff(offset_ns) <= nanos(STEP).unsigned_abs()
+        });
+        if !goes_on {
+            self.begin(boot, offset_ns, boottime);
+        }
+        let was_synchronised = std::mem::replace(&mut self.synchronised, synchronised.is_some());
+        let news = was_synchronised != self.synchronised;
+        let Some(epoch) = self.epochs.last_mut() else {
+            return Moment { epoch: EpochId(0), boottime };
+        };
+        epoch.last = boottime;
+        if let Some(error) = synchronised {
+            epoch.anchor(boottime, nanos(error), was_synchronised);
+        }
+        let moment = Moment { epoch: epoch.id, boottime };
+        self.unsaved_from.get_or_insert(epoch.id);
+        if news {
+            self.changed();
+        }
+        self.save_due |= boottime.0.saturating_sub(self.saved_at.0) >= nanos(SAVE_EVERY);
+        moment
+    }
+
+    fn begin(&mut self, boot: BootId, offset_ns: i64, first: Boottime) {
+        let id = self.epochs.last().map_or(EpochId(0), |last| EpochId(last.id.0.saturating_add(1)));
+        self.epochs.push(Epoch { id, boot, offset_ns, first, last: first, anchors: Vec::new() });
+        self.synchronised = false;
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.version += 1;
+        self.save_due = true;
+    }
+
+    // Over a restart.
+
+    /// Epochs that are to be kept, replacing what was kept under their ids; none while that can wait.
+    pub fn take_unsaved(&mut self) -> &[Epoch] {
+        let unsaved = self.unsaved_from.filter(|_| self.save_due);
+        let Some(from) = unsaved else { return &[] };
+        self.unsaved_from = None;
+        self.save_due = false;
+        self.saved_at = self.epochs.last().map_or(Boottime(0), |epoch| epoch.last);
+        self.epochs_from(from)
+    }
+
+    fn epochs_from(&self, id: EpochId) -> &[Epoch] {
+        let index = self.epochs.partition_point(|epoch| epoch.id < id);
+        self.epochs.get(index..).unwrap_or_default()
+    }
+
+    /// Takes over what was kept, in any order; the later of two with the same id holds.
+    pub fn restore(&mut self, epoch: Epoch) {
+        match self.epochs.binary_search_by_key(&epoch.id, |known| known.id) {
+            Ok(index) => {
+                if let Some(known) = self.epochs.get_mut(index) {
+                    *known = epoch;
+                }
+            }
+            Err(index) => self.epochs.insert(index, epoch),
+        }
+        self.synchronised = false;
+        self.version += 1;
+    }
+
+    /// Goes on from what another card's journal kept: takes over the epochs of the running boot, which are
+    /// the last ones of `other`.
+    pub fn go_on_from(&mut self, other: &ClockJournal) {
+        let Some(running) = other.epochs.last().map(|epoch| epoch.boot) else { return };
+        for epoch in other.epochs.iter().filter(|epoch| epoch.boot == running) {
+            let same = self.epochs.iter_mut().find(|known| known.is_the_same_as(epoch));
+            let id = match same {
+                Some(known) => {
+                    *known = Epoch { id: known.id, ..epoch.clone() };
+                    known.id
+                }
+                None => {
+                    let last = self.epochs.last().map(|last| last.id.0.saturating_add(1));
+                    let id = EpochId(last.unwrap_or(0));
+                    self.epochs.push(Epoch { id, ..epoch.clone() });
+                    id
+                }
+            };
+            self.unsaved_from = Some(self.unsaved_from.map_or(id, |from| from.min(id)));
+        }
+        self.synchronised = other.synchronised;
+        self.changed();
+    }
+
+    /// The epoch to drop, where there are too many: place what is attributed to it for good, and call
+    /// [`ClockJournal::forget`].
+    pub fn oldest_beyond_limit(&self) -> Option<EpochId> {
+        self.epochs.first().filter(|_| self.epochs.len() > MAX_EPOCHS).map(|epoch| epoch.id)
+    }
+
+    pub fn forget(&mut self, epoch: EpochId) {
+        self.epochs.retain(|known| known.id != epoch);
+        self.version += 1;
+    }
+}
+
+impl Epoch {
+    /// A synchronised reading; `goes_on` where the reading before was one too.
+    fn anchor(&mut self, at: Boottime, error_ns: i64, goes_on: bool) {
+        match self.anchors.last_mut().filter(|_| goes_on) {
+            Some(anchor) => {
+                anchor.last = at;
+                anchor.error_ns = anchor.error_ns.max(error_ns);
+            }
+            None => self.anchors.push(Anchor { first: at, last: at, error_ns }),
+        }
+        if self.anchors.len() > MAX_ANCHORS {
+            self.join_closest_anchors();
+        }
+    }
+
+    /// Between the two, the clock was nobody's: it may have drifted away from both.
+    fn join_closest_anchors(&mut self) {
+        let gap = |pair: &[Anchor]| match pair {
+            [before, behind] => behind.first.0.saturating_sub(before.last.0),
+            _ => i64::MAX,
+        };
+        let pairs = self.anchors.windows(2).enumerate();
+        let Some((index, gap_ns)) =
+            pairs.map(|(index, pair)| (index, gap(pair))).min_by_key(|(_, gap_ns)| *gap_ns)
+        else {
+            return;
+        };
+        let behind = self.anchors.remove(index + 1);
+        if let Some(joined) = self.anchors.get_mut(index) {
+            joined.last = behind.last;
+            let error_ns = joined.error_ns.max(behind.error_ns);
+            joined.error_ns = error_ns.saturating_add(drift(gap_ns / 2));
+        }
+    }
+
+    fn is_the_same_as(&self, other: &Epoch) -> bool {
+        self.boot == other.boot
+            && self.offset_ns.abs_diff(other.offset_ns) <= nanos(STEP).unsigned_abs()
+            && self.first <= other.last
+            && other.first <= self.last
+    }
+}
