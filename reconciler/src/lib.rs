@@ -13,7 +13,6 @@ pub mod config;
 mod durable;
 #[cfg(test)]
 mod examples;
-pub mod explain;
 pub mod fleet;
 pub mod ledger;
 pub mod link;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reconciler::cli::{self, CommandLine};
-use reconciler::explain::explain;
+use sdcard_indexer::readable::explain;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 

@@ -17,6 +17,7 @@ pub mod identity;
 pub mod index;
 pub mod layout;
 pub mod log;
+pub mod readable;
 pub mod recordings;
 pub mod scan;
 pub mod segment;

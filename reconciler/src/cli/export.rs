@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use protocol::message::DeviceId;
 use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
+use sdcard_indexer::readable::length_of;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::Window;
-use super::show::{self, length_of};
+use super::show;
 use crate::config::Config;
 use crate::durable;
 use crate::fleet::StreamKey;

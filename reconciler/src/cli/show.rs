@@ -11,12 +11,10 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::Duration;
 
-use jiff::tz::TimeZone;
-use jiff::{SpanRound, Unit, Zoned};
 use protocol::message::DeviceId;
 use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::readable::{length_of, second_of, shortened, time_of, wrapped, zoned};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::{Value, json};
 
@@ -254,59 +252,10 @@ pub(super) fn print_json(value: &Value, out: &mut dyn Write) -> anyhow::Result<b
     Ok(true)
 }
 
-fn zoned(instant: Timestamp) -> Zoned {
-    instant.to_jiff().to_zoned(TimeZone::UTC)
-}
-
-/// `2026-11-23 10:00:05`.
-fn second_of(instant: Timestamp) -> String {
-    zoned(instant).strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// `10:00:05.120`.
-fn time_of(instant: Timestamp) -> String {
-    let rounded = zoned(instant).round(Unit::Millisecond).unwrap_or_else(|_| zoned(instant));
-    rounded.strftime("%H:%M:%S.%3f").to_string()
-}
-
-/// `45s 120ms`, `1m 40s`, `8h`, `3d 4h`: at most two units, never more than ten columns.
-pub(super) fn length_of(duration: Duration) -> String {
-    let (largest, smallest) = match duration.as_secs() {
-        0..60 => (Unit::Second, Unit::Millisecond),
-        60..3_600 => (Unit::Minute, Unit::Second),
-        3_600..172_800 => (Unit::Hour, Unit::Minute),
-        _ => (Unit::Day, Unit::Hour),
-    };
-    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let balanced = SpanRound::new().largest(largest).smallest(smallest).days_are_24_hours();
-    let span = jiff::Span::new().try_milliseconds(millis).and_then(|span| span.round(balanced));
-    span.map_or_else(|_| format!("{} s", duration.as_secs()), |span| format!("{span:#}"))
-}
-
-fn shortened(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// Breaks between words; a longer word gets a line to itself.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::timeline::State;
 
@@ -325,14 +274,5 @@ mod tests {
             assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
         }
         assert!(text.contains("overwritten: older"), "{text}");
-    }
-
-    #[test]
-    fn lengths_are_short_and_true() {
-        assert_eq!(length_of(Duration::from_millis(45_120)), "45s 120ms");
-        assert_eq!(length_of(Duration::from_millis(100_400)), "1m 40s");
-        assert_eq!(length_of(Duration::from_secs(8 * 3600)), "8h");
-        assert_eq!(length_of(Duration::from_secs(400_000)), "4d 15h");
-        assert_eq!(length_of(Duration::ZERO), "0s");
     }
 }

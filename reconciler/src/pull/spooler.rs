@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
+use sdcard_indexer::readable::explain;
 use tokio::sync::mpsc;
 
-use crate::explain::explain;
 use crate::ledger::PartId;
 use crate::spool::{Spool, SpoolError, SpooledPart};
 

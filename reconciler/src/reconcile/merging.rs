@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use sdcard_indexer::cut::PartMedia;
 use sdcard_indexer::layout::Layout;
+use sdcard_indexer::readable::explain;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::Config;
-use crate::explain::explain;
 use crate::fleet::StreamKey;
 use crate::ledger::{PartId, PartRecord};
 use crate::merge::{self, PieceRequest, Publication, Recovery, WrittenPiece};
