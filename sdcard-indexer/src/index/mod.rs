@@ -261,6 +261,15 @@ impl Index {
         self.conclude(Sweep::default(), |stream| stream.renew_view(now))
     }
 
+    /// Writes the whole log anew, without what is dead, damaged, or of streams that are not configured; says
+    /// whether that was possible. To be called behind a sweep, by who found the log wanting.
+    pub fn rewrite_log(&mut self, now: Timestamp) -> &Durability {
+        if self.attached && self.card_is_there() {
+            self.store.rewrite(&self.streams, now);
+        }
+        self.durability()
+    }
+
     pub fn stream(&self, stream: &StreamId) -> Option<&StreamView> {
         self.find(stream).map(|stream| &stream.view)
     }

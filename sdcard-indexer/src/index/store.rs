@@ -126,13 +126,27 @@ impl Store {
     /// Writes anew the days of which most records are dead, or whose file is damaged; removes those of
     /// which nothing is left.
     pub fn housekeep(&mut self, streams: &[Stream], now: Timestamp) {
+        self.rewrite_where(streams, now, |records, live| records > 2 * live + DEAD_RECORDS);
+    }
+
+    /// As [`Store::housekeep`], of all days.
+    pub fn rewrite(&mut self, streams: &[Stream], now: Timestamp) {
+        self.rewrite_where(streams, now, |_, _| true);
+    }
+
+    fn rewrite_where(
+        &mut self,
+        streams: &[Stream],
+        now: Timestamp,
+        is_worth: impl Fn(usize, usize) -> bool,
+    ) {
         let Some(log) = &mut self.log else { return };
         let mut outcome = Ok(());
         for (day, records) in log.days().collect::<Vec<_>>() {
             let live = live_records(streams, day);
             let done = match records {
                 _ if live == 0 => log.remove(day),
-                Some(records) if records <= 2 * live + DEAD_RECORDS => Ok(()),
+                Some(records) if !is_worth(records, live) => Ok(()),
                 _ => log.rewrite(day, now, |batch| write_records(streams, day, batch)),
             };
             outcome = outcome.and(done);

@@ -99,6 +99,8 @@ pub struct Log {
 struct DayFile {
     records: usize,
     good_bytes: u64,
+    /// What stood behind these when the file was replayed.
+    torn_bytes: u64,
 }
 
 /// Records that are written at once.
@@ -150,6 +152,7 @@ impl Log {
                         rest = behind;
                     }
                     file.good_bytes = (bytes.len() - rest.len()) as u64;
+                    file.torn_bytes = rest.len() as u64;
                     self.files.insert(day, file);
                 }
                 Err(source) => {
@@ -203,6 +206,7 @@ impl Log {
                     let file = DayFile {
                         records: known.records + batch.records,
                         good_bytes: known.good_bytes + added,
+                        torn_bytes: 0,
                     };
                     self.files.insert(day, file);
                 }
@@ -234,7 +238,8 @@ impl Log {
                 let good_bytes = batch.bytes.len() as u64;
                 self.written.add(now, good_bytes);
                 self.damaged.remove(&day);
-                self.files.insert(day, DayFile { records: batch.records, good_bytes });
+                self.files
+                    .insert(day, DayFile { records: batch.records, good_bytes, torn_bytes: 0 });
                 Ok(())
             }
             Err(source) => {
@@ -268,6 +273,13 @@ impl Log {
         whole.chain(self.damaged.iter().map(|day| (*day, None)))
     }
 
+    /// The days whose file was found to end in something else than records, and how many bytes of it; the
+    /// next append cuts them off.
+    pub fn torn_days(&self) -> impl Iterator<Item = (Day, u64)> + '_ {
+        let torn = self.files.iter().filter(|(_, file)| file.torn_bytes > 0);
+        torn.map(|(day, file)| (*day, file.torn_bytes))
+    }
+
     pub fn is_damaged(&self) -> bool {
         !self.damaged.is_empty()
     }
@@ -296,7 +308,7 @@ impl Log {
         Ok(())
     }
 
-    fn path_of(&self, day: Day) -> PathBuf {
+    pub fn path_of(&self, day: Day) -> PathBuf {
         self.folder.join(file_name(day))
     }
 }
@@ -409,10 +421,13 @@ mod tests {
             let mut log = log_in(folder.path());
             let mut kept: Vec<&str> = ["a", "b", "c"][..cut / frame_bytes].to_vec();
             assert_eq!(replay(&mut log), kept, "cut at {cut}");
+            let torn = (cut % frame_bytes > 0).then_some((DAY_ONE, (cut % frame_bytes) as u64));
+            assert_eq!(Vec::from_iter(log.torn_days()), Vec::from_iter(torn), "cut at {cut}");
             log.append(DAY_ONE, &segment("d"));
             log.flush(NOW).unwrap();
             kept.push("d");
             assert_eq!(replay(&mut log), kept, "appended after a cut at {cut}");
+            assert_eq!(log.torn_days().count(), 0, "an append cuts it off");
         }
     }
 
