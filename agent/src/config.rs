@@ -102,8 +102,11 @@ pub struct Card {
 }
 
 impl Card {
+    /// Where the index is kept below the card's root, if nothing else is said.
+    pub const STATE_DIR: &str = ".gapless";
+
     pub fn state_dir(&self) -> PathBuf {
-        self.state_dir.clone().unwrap_or_else(|| self.root.join(".gapless"))
+        self.state_dir.clone().unwrap_or_else(|| self.root.join(Self::STATE_DIR))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In the order of the data: `card` owns the index and reads, `advertise` decides what of its coverage is
 //! told when, `serve` which bytes are sent next, `session` connects these to the `link`, and `agent`
-//! makes one link after the other. It never writes to the card outside the index's folder.
+//! makes one link after the other. It never writes to the card outside the index's folder. [`index_command`]
+//! needs none of these: it answers questions about a card by itself.
 
 mod advertise;
 mod agent;
@@ -11,6 +12,7 @@ mod bucket;
 mod card;
 mod clock;
 pub mod config;
+pub mod index_command;
 mod link;
 mod serve;
 mod session;

@@ -1,4 +1,5 @@
 //! The command line of `gapless-agent`: exit code 2 for usage and configuration, 1 for failure.
+//! What stands behind `index` is read by [`agent::index_command`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +16,11 @@ gapless-agent: tells a server what an SD card holds, and serves ranges of it.
 usage: gapless-agent run --config FILE [-v]
        gapless-agent --check-config --config FILE
        gapless-agent --print-config --config FILE
+       gapless-agent index scan|show|fsck DIR
 
   run             connect to the broker and serve until SIGTERM or SIGINT
+  index           what a card holds, without configuration or server: more by
+                  gapless-agent index --help
   --config FILE   the configuration; agent.example.toml explains every key
   --check-config  say whether the configuration can be used, and exit
   --print-config  print the configuration with every default filled in, and exit
@@ -48,6 +52,7 @@ enum Command {
     Check(PathBuf),
     Print(PathBuf),
     Run { config: PathBuf, verbose: bool },
+    Index(lexopt::Parser),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +62,10 @@ fn main() -> ExitCode {
             eprintln!("gapless-agent: {error}; see gapless-agent --help");
             return ExitCode::from(EXIT_USAGE);
         }
+    };
+    let command = match command {
+        Command::Index(arguments) => return agent::index_command::run(arguments),
+        command => command,
     };
     let (Command::Check(path) | Command::Print(path) | Command::Run { config: path, .. }) =
         &command
@@ -95,9 +104,10 @@ fn main() -> ExitCode {
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let (mut run, mut check, mut print, mut verbose) = (false, false, false, false);
-    let mut config = None;
+    let (mut config, mut first) = (None, true);
     while let Some(argument) = arguments.next()? {
         match argument {
+            Value(command) if command == "index" && first => return Ok(Command::Index(arguments)),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Long("config") => config = Some(PathBuf::from(arguments.value()?)),
@@ -107,9 +117,10 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Value(command) if command == "run" && !run => run = true,
             other => return Err(other.unexpected()),
         }
+        first = false;
     }
     if !(run || check || print) {
-        return Err("give a command: run, --check-config or --print-config".into());
+        return Err("give a command: run, index, --check-config or --print-config".into());
     }
     let config = config.ok_or("--config FILE is missing")?;
     Ok(match (check, print) {

@@ -138,6 +138,9 @@ pub struct BackwardRange {
 }
 
 impl TimeRange {
+    /// All that a [`Timestamp`] can say, but its very last nanosecond.
+    pub const ALWAYS: TimeRange = TimeRange { start: Timestamp::MIN, end: Timestamp::MAX };
+
     /// `None` where `end` lies before `start`.
     pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
         (start <= end).then_some(TimeRange { start, end })
