@@ -16,6 +16,7 @@ mod gone;
 mod locate;
 mod problem;
 mod read;
+mod retention;
 mod row;
 mod rows;
 mod store;
@@ -40,11 +41,13 @@ use crate::watch::Hint;
 pub use locate::{LocateError, Located, LocatedPart};
 pub use problem::{Problem, ProblemKind};
 pub use read::{ReadError, SegmentReader};
+pub use retention::{Basis, Forecast, HorizonSpeed};
 pub use store::{Durability, MemoryOnlyReason};
 pub use table::FUTURE_TOLERANCE;
 pub use view::StreamView;
 
 use problem::Told;
+use retention::Filling;
 use store::Store;
 use stream::{Look, Stream};
 
@@ -141,6 +144,7 @@ pub struct Index {
     streams: Vec<Stream>,
     store: Store,
     told: Told,
+    durable: Durable,
     /// The card is there, and what its log says has been taken over.
     attached: bool,
 }
@@ -183,6 +187,7 @@ impl Index {
             streams: streams.collect(),
             store: Store::new(config.state_dir.clone(), durable),
             told: Told::default(),
+            durable: durable.clone(),
             attached: false,
             config,
         };
@@ -278,6 +283,27 @@ impl Index {
     /// that start in it.
     pub fn segments(&self, stream: &StreamId, range: TimeRange) -> impl Iterator<Item = Segment> {
         self.find(stream).into_iter().flat_map(move |stream| stream.table.touching(range))
+    }
+
+    /// How fast the oldest footage of a stream vanishes; `None` as long as too little was seen to vanish.
+    pub fn horizon_speed(&self, stream: &StreamId, now: Timestamp) -> Option<HorizonSpeed> {
+        self.find(stream)?.table.horizon_speed(now)
+    }
+
+    /// When what a stream holds at the instant `at` is expected to be overwritten; of a segment, that is its
+    /// start. `None`: it is not held, or nothing can be said.
+    pub fn overwritten_at(
+        &self,
+        stream: &StreamId,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Forecast> {
+        let known = self.find(stream).filter(|known| known.view.held.contains(at))?;
+        known.table.forecast(&known.view, at, now).or_else(|| {
+            let free_bytes = self.durable.disk().file_system(&known.source.root).ok()?.free_bytes;
+            let streams = self.streams.iter().map(|stream| stream.table.filling(at));
+            streams.reduce(Filling::and)?.forecast(free_bytes, now)
+        })
     }
 
     /// Where a segment of [`Index::segments`] lies: its source's root, and its name behind it.

@@ -111,8 +111,8 @@ impl Store {
         let Some(log) = &mut self.log else { return };
         for Stream { source, table, .. } in streams {
             let stream = source.stream.as_str();
-            for Removed { path, day, held } in table.take_removed() {
-                let removed = RemovedRecord { stream, path: path_bytes(&path), held };
+            for Removed { path, day, held, seen_at } in table.take_removed() {
+                let removed = RemovedRecord { stream, path: path_bytes(&path), held, seen_at };
                 log.append(day, &Record::Removed(removed));
             }
             table.take_unlogged(|segment| {
@@ -231,7 +231,7 @@ impl Stream {
             }
             Record::Removed(record) => {
                 let path = Path::new(OsStr::from_bytes(record.path));
-                self.table.restore_removed(day, path, named(path), record.held);
+                self.table.restore_removed(day, path, named(path), record.held, record.seen_at);
             }
             Record::Gone(record) => self.table.restore_gone(day, &record.gone),
             Record::Digest(_) | Record::Changed(_) => {}

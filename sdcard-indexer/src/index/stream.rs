@@ -168,7 +168,7 @@ impl Stream {
             self.unlisted(&name, reason, look);
             unlisted.push(name);
         }
-        self.table.bury_unseen(under, self.time_of(under), &unlisted)
+        self.table.bury_unseen(under, self.time_of(under), &unlisted, look.now)
     }
 
     /// A root that is not there is no loss as long as nothing has ever been recorded.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::finality;
 use super::gone::Gone;
+use super::retention::{Deletions, Filling, Forecast, HorizonSpeed};
 use super::row::{Flag, Key, Row};
 use super::rows::Rows;
 use super::view::StreamView;
@@ -54,6 +55,7 @@ pub(super) struct Removed {
     pub path: PathBuf,
     pub day: Day,
     pub held: TimeRange,
+    pub seen_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,7 @@ pub(super) struct Table {
     stream: StreamId,
     rows: Rows,
     gone: Gone,
+    deletions: Deletions,
     /// Tombstones that the log does not have yet.
     removed: Vec<Removed>,
     /// When a file was last seen new or changed.
@@ -80,6 +83,7 @@ impl Table {
             stream,
             rows: Rows::new(layout, join),
             gone: Gone::default(),
+            deletions: Deletions::default(),
             removed: Vec::new(),
             changed_at: Timestamp::default(),
             added: 0,
@@ -171,11 +175,13 @@ impl Table {
         path: &Path,
         named: Option<NamedTime>,
         held: TimeRange,
+        seen_at: Timestamp,
     ) {
         if let Some(named) = named {
             self.rows.remove(self.key(&named, path));
         }
         self.gone.insert(day, held);
+        self.deletions.note(seen_at, held.duration());
     }
 
     pub fn restore_gone(&mut self, day: Day, gone: &Coverage) {
@@ -228,6 +234,7 @@ impl Table {
         under: &Path,
         named: Option<NamedTime>,
         unlisted: &[impl AsRef<Path>],
+        now: Timestamp,
     ) -> usize {
         let dead: Vec<(Key, PathBuf)> = match named {
             Some(named) => vec![(self.key(&named, under), under.to_owned())],
@@ -246,9 +253,17 @@ impl Table {
             let nothing = TimeRange::starting_at(row.start(), Duration::ZERO);
             let (day, held) = (Day::of(key.named), row.coverage().unwrap_or(nothing));
             self.gone.insert(day, held);
-            self.removed.push(Removed { path, day, held });
+            if self.is_older_than_all(&row) {
+                self.deletions.note(now, held.duration());
+            }
+            self.removed.push(Removed { path, day, held, seen_at: now });
         }
         before - self.rows.len()
+    }
+
+    /// A recorder that needs room deletes its oldest footage; others may delete any.
+    fn is_older_than_all(&self, row: &Row) -> bool {
+        self.rows.iter().next().is_none_or(|oldest| row.key() < oldest.key())
     }
 
     /// The recorder has closed the file: it is read once more, and will not grow.
@@ -425,6 +440,19 @@ impl Table {
         finality::final_until(&self.rows, now)
     }
 
+    pub fn horizon_speed(&self, now: Timestamp) -> Option<HorizonSpeed> {
+        self.deletions.speed(now)
+    }
+
+    /// See [`super::Index::overwritten_at`].
+    pub fn forecast(&self, view: &StreamView, at: Timestamp, now: Timestamp) -> Option<Forecast> {
+        self.deletions.forecast(view, at, now)
+    }
+
+    pub fn filling(&self, at: Timestamp) -> Filling {
+        Filling::of(&self.rows, at)
+    }
+
     /// Keeps what is gone within its bounds.
     pub fn bound_gone(&mut self) {
         let newest = self.rows.blocks().filter_map(|(_, summary)| summary.latest_known_end).max();
@@ -547,7 +575,7 @@ pub(super) mod tests {
         for (start_s, size_bytes) in files {
             observe(table, *start_s, *size_bytes, now_s);
         }
-        table.bury_unseen(Path::new(""), None, &[] as &[&Path]);
+        table.bury_unseen(Path::new(""), None, &[] as &[&Path], at(now_s));
         table.settle(at(now_s), SEAL_AFTER);
     }
 
@@ -678,11 +706,11 @@ pub(super) mod tests {
         let mut table = table();
         survey(&mut table, &[(0, 60), (60, 60)], 200);
         table.begin_survey(true);
-        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("0.mp4")]), 1);
+        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("0.mp4")], at(0)), 1);
         assert_eq!(segments(&table).len(), 1);
         table.begin_survey(true);
-        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("")]), 0);
-        assert_eq!(table.bury_unseen(Path::new("elsewhere"), None, &[] as &[&Path]), 0);
+        assert_eq!(table.bury_unseen(Path::new(""), None, &[Path::new("")], at(0)), 0);
+        assert_eq!(table.bury_unseen(Path::new("elsewhere"), None, &[] as &[&Path], at(0)), 0);
     }
 
     #[test]

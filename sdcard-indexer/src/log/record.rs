@@ -69,6 +69,8 @@ pub struct RemovedRecord<'a> {
     pub stream: &'a str,
     pub path: &'a [u8],
     pub held: TimeRange,
+    /// By the device's clock.
+    pub seen_at: Timestamp,
 }
 
 /// What was held once and is not any more; stands for tombstones when a day is written anew.
@@ -204,7 +206,12 @@ mod tests {
         let held = TimeRange::new(Timestamp::from_nanos(1), Timestamp::from_nanos(2)).unwrap();
         vec![
             segment(),
-            Record::Removed(RemovedRecord { stream: "main", path: b"a.mp4", held }),
+            Record::Removed(RemovedRecord {
+                stream: "main",
+                path: b"a.mp4",
+                held,
+                seen_at: Timestamp::from_nanos(3),
+            }),
             Record::Gone(GoneRecord { stream: "main", gone: held.into() }),
             Record::Digest(DigestRecord {
                 stream: "main",
@@ -238,7 +245,7 @@ mod tests {
 
     const GOLDEN: [&str; 5] = [
         "2b0000000201046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab02017e0005010109fc4303c9",
-        "0d0000000202046d61696e05612e6d70340204acc2a5be",
+        "0e0000000202046d61696e05612e6d7034020406734d164b",
         "080000000203046d61696e010204892d5b09",
         "3f0000000204046d61696e05612e6d7034ac020355555555555555555555555555555555555555555555555555555555555555551030313233343536373839616263646566f1428f1b",
         "05000000020501ac020302b8f4f821",
@@ -274,7 +281,12 @@ mod tests {
         let path = vec![b'x'; MAX_PAYLOAD_BYTES];
         let held = TimeRange::starting_at(Timestamp::UNIX_EPOCH, std::time::Duration::ZERO);
         let mut bytes = vec![7];
-        let record = Record::Removed(RemovedRecord { stream: "main", path: &path, held });
+        let record = Record::Removed(RemovedRecord {
+            stream: "main",
+            path: &path,
+            held,
+            seen_at: Timestamp::UNIX_EPOCH,
+        });
         assert!(!record.write_to(&mut bytes));
         assert_eq!(bytes, [7]);
     }

@@ -4,6 +4,7 @@
 mod card;
 mod faults;
 mod faulty_disk;
+mod retention;
 mod watching;
 
 use std::fs::{self, File};
