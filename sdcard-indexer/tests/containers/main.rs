@@ -13,6 +13,7 @@ mod fixtures;
 mod gstreamer;
 mod in_band;
 mod mpegts;
+mod odd;
 mod reads;
 mod torn;
 
