@@ -1,20 +1,23 @@
-//! Any bytes as a recording: walked, cut, and its parts taken apart again.
-//!
-//! Seeds are the recordings of the tests:
-//! `cargo +nightly fuzz run container fuzz/corpus/container tests/fixtures`
-#![no_main]
+//! What must hold of any bytes, whichever container they are taken for.
 
 use std::io::Cursor;
 
-use libfuzzer_sys::fuzz_target;
-use sdcard_indexer::container::{MediaTime, keyframes, samples, summarise};
+use sdcard_indexer::container::{MediaTime, extent, keyframes, samples, summarise};
 use sdcard_indexer::cut::{CutLimits, PartMedia, cut, part_samples};
 
-fuzz_target!(|file: &[u8]| {
+/// A recording walked, told by head and tail, cut, and its parts taken apart again.
+pub fn recording(file: &[u8]) {
     let file_bytes = file.len() as u64;
     let mut reader = Cursor::new(file);
-    let Ok(summary) = summarise(&mut reader, file_bytes) else { return };
+    let Ok(summary) = summarise(&mut reader, file_bytes) else {
+        let _ = extent(&mut reader, file_bytes);
+        return;
+    };
     assert!(summary.whole_bytes <= file_bytes);
+    let seen = extent(&mut reader, file_bytes).expect("it was summarised");
+    assert!(seen.whole_bytes <= file_bytes);
+    assert!(seen.tracks == summary.tracks && seen.in_band == summary.in_band);
+
     let _ = keyframes(&mut reader, file_bytes);
     for sample in samples(&mut reader, file_bytes).expect("it was summarised").map_while(Result::ok)
     {
@@ -34,4 +37,4 @@ fuzz_target!(|file: &[u8]| {
         let samples = part_samples(&needs, part.bytes.end - part.bytes.start);
         assert!(samples.expect("what was cut can be read").len() <= limits.max_part_samples);
     }
-});
+}

@@ -1,0 +1,4 @@
+//! Any bytes, from fragmented MP4 on.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|file: &[u8]| sdcard_indexer_fuzz::recording(file));
