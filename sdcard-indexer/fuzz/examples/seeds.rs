@@ -35,7 +35,8 @@ fn parts(seeds: &Path) -> Result<(), Box<dyn Error>> {
 
 fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
     let start = Timestamp::from_unix_seconds(1_577_934_245);
-    let held = TimeRange::new(start, Timestamp::from_unix_seconds(1_577_934_305)).ok_or("a range")?;
+    let held =
+        TimeRange::new(start, Timestamp::from_unix_seconds(1_577_934_305)).ok_or("a range")?;
     let segment = Record::Segment(SegmentRecord {
         stream: "main",
         path: b"2020-01-02/03-04-05.mp4",
