@@ -31,7 +31,7 @@ fn configurations(track: &Track) -> Option<Vec<Configuration>> {
 fn configuration(codec: Codec) -> Option<Configuration> {
     let h264 = |avcc: mp4_atom::Avcc| Configuration::H264 {
         length_size: avcc.length_size,
-        parameter_sets: [avcc.sequence_parameter_sets, avcc.picture_parameter_sets],
+        parameter_sets: [avcc.sequence_parameter_sets, avcc.picture_parameter_sets].map(trimmed),
     };
     match codec {
         Codec::Avc1(entry) => Some(h264(entry.avcc)),
@@ -58,8 +58,17 @@ fn h265(hvcc: Hvcc) -> Configuration {
         .arrays
         .into_iter()
         .filter(|array| PARAMETER_SETS.contains(&array.nal_unit_type))
-        .map(|array| (array.nal_unit_type, array.nalus))
+        .map(|array| (array.nal_unit_type, trimmed(array.nalus)))
         .collect();
     parameter_sets.sort();
     Configuration::H265 { length_size: hvcc.length_size_minus_one, parameter_sets }
+}
+
+/// Without zero bytes behind, which are of no NAL unit (H.264 and H.265, 7.4.1 and 7.4.2): some writers take them
+/// along.
+fn trimmed(mut sets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    for set in &mut sets {
+        set.truncate(set.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    }
+    sets
 }

@@ -120,6 +120,14 @@ impl Recording {
         Recording::write("mp4", |path| std::fs::write(path, bytes).expect("a scratch file"))
     }
 
+    /// A copy of it in another container.
+    pub fn remuxed(&self, extension: &str) -> Recording {
+        let path = self.folder.path().join(&self.name);
+        let path = path.to_str().expect("a temporary path is text");
+        let arguments = ["-nostdin", "-i", path, "-c", "copy"];
+        Recording::write(extension, |to| drop(run("ffmpeg", &arguments, to)))
+    }
+
     /// Every packet, by the container's own clock: edit lists left aside.
     pub fn packets(&self) -> Vec<Packet> {
         let packets = self

@@ -1,6 +1,9 @@
 //! What the walkers say of MPEG-TS is what ffprobe says of it, to the 90 kHz tick.
 
-use sdcard_indexer::container::{Codec, Container, Sample, Track, TrackKind};
+use std::io::Cursor;
+
+use mp4_atom::{Codec as StsdCodec, Decode, Hvcc, Mp4a, Stsd};
+use sdcard_indexer::container::{Codec, Container, Sample, SampleReader, Track, TrackKind};
 
 use crate::ffmpeg::{Recording, Source};
 use crate::{keyframes_of, samples_of, summary_of};
@@ -139,5 +142,117 @@ fn sound_or_pictures_alone_read_as_ffprobe_reads_them() {
         for options in ["-vn", "-an", "-vn -mpegts_m2ts_mode 1"] {
             agrees_with_ffprobe(&muxed(source, options), &format!("{source:?} {options}"));
         }
+    }
+}
+
+/// Every sample's bytes, track after track, as a decoder of the track's sample description takes them.
+fn media_of(file: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    let mut media: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut reader = Cursor::new(file);
+    let samples = samples_of(file).unwrap();
+    let mut reader = SampleReader::new(&mut reader, file.len() as u64);
+    for (track, sample) in samples {
+        media.resize_with(media.len().max(sample.track + 1), Vec::new);
+        let mut bytes = Vec::new();
+        reader.read(&track, &sample, &mut bytes).unwrap();
+        media[sample.track].push(bytes);
+    }
+    media
+}
+
+#[test]
+fn samples_and_their_descriptions_are_those_that_ffmpeg_makes_of_them_for_mp4() {
+    for source in Source::ALL {
+        for options in ["", "-mpegts_m2ts_mode 1 -muxrate 2000000"] {
+            let what = format!("{source:?} {options}");
+            let recording = muxed(source, options);
+            let remuxed = recording.remuxed("mp4");
+            let (found, mut expected) = (media_of(&recording.bytes), media_of(&remuxed.bytes));
+            if matches!(source, Source::H265OpenGop) {
+                expected[0].iter_mut().for_each(without_last_zero);
+            }
+            for (track, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+                    assert!(found == expected, "{what}, track {track}, sample {index}");
+                }
+                assert_eq!(found.len(), expected.len(), "{what}, track {track}");
+            }
+            assert_eq!(found.len(), expected.len(), "{what}");
+
+            let (found, expected) = (summary_of(&recording.bytes), summary_of(&remuxed.bytes));
+            for (found, expected) in found.unwrap().tracks.iter().zip(&expected.unwrap().tracks) {
+                assert_eq!(
+                    (found.width, found.height),
+                    (expected.width, expected.height),
+                    "{what}"
+                );
+                same_configuration(found, expected, &what);
+            }
+        }
+    }
+}
+
+/// Of H.265, ffmpeg takes the zero byte before a picture for the end of the one before.
+fn without_last_zero(sample: &mut Vec<u8>) {
+    let mut last = 0;
+    while let Some(length) = sample.get(last..last + 4) {
+        let next = last + 4 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        if next == sample.len() && sample.ends_with(&[0]) {
+            let length = ((next - last - 5) as u32).to_be_bytes();
+            sample[last..last + 4].copy_from_slice(&length);
+            sample.pop();
+            return;
+        }
+        last = next;
+    }
+}
+
+/// Set up alike: ffmpeg writes bit rates and the like around it.
+fn same_configuration(found: &Track, expected: &Track, what: &str) {
+    let entry = |track: &Track| {
+        let description = Stsd::decode(&mut track.sample_description.as_slice()).unwrap();
+        description.codecs.into_iter().next().unwrap()
+    };
+    match (entry(found), entry(expected)) {
+        (StsdCodec::Avc1(found), StsdCodec::Avc1(expected)) => {
+            assert_eq!(found.avcc, expected.avcc, "{what}");
+        }
+        (StsdCodec::Hev1(found), StsdCodec::Hev1(mut expected)) => {
+            // ffmpeg puts an SEI message there too, and the first zero of a start code behind; and it tells what
+            // else it knows.
+            expected.hvcc.arrays.retain(|array| (32..=34).contains(&array.nal_unit_type));
+            for set in expected.hvcc.arrays.iter_mut().flat_map(|array| &mut array.nalus) {
+                set.truncate(set.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+            }
+            let sets = |hvcc: &Hvcc| {
+                let arrays = hvcc.arrays.iter();
+                arrays.map(|array| (array.nal_unit_type, array.nalus.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(sets(&found.hvcc), sets(&expected.hvcc), "{what}");
+            let like = Hvcc {
+                arrays: expected.hvcc.arrays.clone(),
+                min_spatial_segmentation_idc: expected.hvcc.min_spatial_segmentation_idc,
+                parallelism_type: expected.hvcc.parallelism_type,
+                avg_frame_rate: expected.hvcc.avg_frame_rate,
+                constant_frame_rate: expected.hvcc.constant_frame_rate,
+                ..found.hvcc
+            };
+            assert_eq!(like, expected.hvcc, "{what}");
+        }
+        (StsdCodec::Mp4a(found), StsdCodec::Mp4a(expected)) => {
+            let specific = |entry: &Mp4a| {
+                let decoder = entry.esds.es_desc.dec_config.clone();
+                decoder.dec_specific.unwrap().raw[..2].to_vec()
+            };
+            assert_eq!(specific(&found), specific(&expected), "{what}");
+            assert_eq!(found.audio.sample_rate, expected.audio.sample_rate, "{what}");
+        }
+        (StsdCodec::Opus(found), StsdCodec::Opus(expected)) => {
+            assert_eq!(
+                found.dops.output_channel_count, expected.dops.output_channel_count,
+                "{what}"
+            );
+        }
+        (found, expected) => panic!("{what}: {found:?} for {expected:?}"),
     }
 }
