@@ -33,8 +33,10 @@ pub const SOUNDS: [Encoding; 2] = [Encoding::H264WithOpus, Encoding::H264Without
 pub enum Format {
     PlainMp4,
     FragmentedMp4,
+    MpegTs,
 }
 
+/// Those that hold samples as they are merged.
 pub const FORMATS: [Format; 2] = [Format::PlainMp4, Format::FragmentedMp4];
 
 impl Format {
@@ -42,7 +44,21 @@ impl Format {
         match self {
             Format::PlainMp4 => &[],
             Format::FragmentedMp4 => &["-movflags", "+frag_keyframe+delay_moov+default_base_moof"],
+            Format::MpegTs => &["-f", "mpegts"],
         }
+    }
+
+    /// The same, for a muxer that writes each segment with another.
+    fn segment_options(self) -> Vec<String> {
+        let (format, movflags) = match self {
+            Format::MpegTs => ("mpegts", None),
+            _ => ("mp4", self.options().get(1)),
+        };
+        let mut options = vec!["-segment_format".to_owned(), format.to_owned()];
+        if let Some(movflags) = movflags {
+            options.extend(["-segment_format_options".to_owned(), format!("movflags={movflags}")]);
+        }
+        options
     }
 }
 
@@ -127,12 +143,10 @@ pub fn remux(from: &Path, options: &[&str], format: Format, to: &Path) {
 /// What a card holds: segments of four seconds, in order.
 pub fn card(reference: &Path, directory: &Path, format: Format) -> Vec<ArchivedSegment> {
     let pattern = directory.join("card-%03d.mp4");
-    let movflags = format.options().join("=").replace("-movflags", "movflags");
+    let options = format.segment_options();
     let mut arguments = vec!["-i", path(reference), "-map", "0", "-c", "copy", "-f", "segment"];
-    arguments.extend(["-segment_time", "4", "-reset_timestamps", "1", "-segment_format", "mp4"]);
-    if !movflags.is_empty() {
-        arguments.extend(["-segment_format_options", &movflags]);
-    }
+    arguments.extend(["-segment_time", "4", "-reset_timestamps", "1"]);
+    arguments.extend(options.iter().map(String::as_str));
     arguments.push(path(&pattern));
     ffmpeg(&arguments);
     (0..SECONDS / 4)

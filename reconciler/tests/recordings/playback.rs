@@ -88,6 +88,44 @@ fn a_filled_hole_cannot_be_told_from_a_recording_without_one() {
     }
 }
 
+/// MPEG-TS has the same pictures in packets of another form, and times on another scale.
+#[test]
+fn a_hole_in_or_filled_from_mpeg_ts_cannot_be_told_either() {
+    for encoding in PICTURES.into_iter().chain(SOUNDS) {
+        let home = tempfile::tempdir().unwrap();
+        let reference = encode(home.path(), encoding);
+        let (original, original_frames) = (packets(&reference), frames(&reference));
+        for (live, on_card) in [
+            (Format::MpegTs, Format::MpegTs),
+            (Format::MpegTs, Format::FragmentedMp4),
+            (Format::FragmentedMp4, Format::MpegTs),
+        ] {
+            let what = format!("{encoding:?}, live {live:?}, card {on_card:?}");
+            let directory = tempfile::tempdir().unwrap();
+            let mut segments = live_with_hole(&reference, directory.path(), live);
+            segments.extend(edge(&reference, directory.path(), on_card, seconds(7.0, 13.0)));
+
+            let exported = directory.path().join("exported.mp4");
+            let report = export_to(&exported, segments, seconds(0.0, 20.0)).unwrap();
+            assert_well_formed(&exported);
+            assert_eq!(report.frames as usize, SECONDS as usize * FRAMES_PER_SECOND, "{what}");
+
+            let (played, played_frames) = (packets(&exported), frames(&exported));
+            assert_same(&hashes(&played_frames.video), &hashes(&original_frames.video), &what);
+            assert_same(&hashes(&played.audio), &hashes(&original.audio), &what);
+            assert_same(&steps(&played_frames.video), &steps(&original_frames.video), &what);
+            assert_same(&steps(&played.audio), &steps(&original.audio), &what);
+        }
+    }
+}
+
+/// When each row begins, counted in distances of the first two.
+fn steps(rows: &[Row]) -> Vec<i64> {
+    let rows = relative(rows);
+    let step = rows.get(1).map_or(1, |row| row.pts);
+    rows.iter().map(|row| (row.pts + step / 2) / step).collect()
+}
+
 #[test]
 fn clocks_that_differ_by_less_than_half_a_frame_do_not_show() {
     let directory = tempfile::tempdir().unwrap();
