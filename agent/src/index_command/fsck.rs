@@ -62,7 +62,7 @@ pub fn tell(
     let repaired = repair && !check.findings.is_empty();
     if repaired {
         let (mut index, _) = indexed(card, true, now, progress)?;
-        if let Durability::MemoryOnly(reason) = index.rewrite_log() {
+        if let Durability::MemoryOnly(reason) = index.rewrite_log(now) {
             return Err(cannot_repair(reason));
         }
         check = Check::of(card, &Logged::read(&card.state_dir), progress);

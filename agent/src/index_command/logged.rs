@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use sdcard_indexer::durable::Durable;
 use sdcard_indexer::identity::SegmentVersion;
 use sdcard_indexer::log::{Log, Record};
 use sdcard_indexer::readable::explain;
@@ -24,7 +25,7 @@ pub struct Logged {
 
 impl Logged {
     pub fn read(state_dir: &Path) -> Logged {
-        let mut log = Log::new(state_dir.to_owned());
+        let mut log = Log::new(state_dir.to_owned(), Durable::default());
         let mut logged = Logged::default();
         let outcome = log.replay(|_, record| logged.take(&record));
         for (day, bytes) in log.torn_days() {
