@@ -45,4 +45,11 @@ gst plain_mp4/gstreamer.mp4 mp4mux
 ffmpeg -nostdin -loglevel error -y -i "$scratch/source.mp4" -fflags +bitexact -c:v copy -c:a pcm_alaw \
     -t 0.3 plain_mp4/pcm.mov
 
+make mpegts/pictures-and-sound.ts -f mpegts
+make mpegts/stamped.m2ts -f mpegts -mpegts_m2ts_mode 1
+make mpegts/sound.ts -vn -f mpegts
+ffmpeg -nostdin -loglevel error -y -i "$scratch/source.mp4" -fflags +bitexact -c:v libx265 -c:a libopus \
+    -x265-params log-level=none:info=0 -f mpegts mpegts/h265-opus.ts
+cat mpegts/sound.ts mpegts/pictures-and-sound.ts mpegts/sound.ts > mpegts/three.ts
+
 cargo run --quiet --manifest-path ../Cargo.toml --target-dir ../../../target/fuzz --example seeds

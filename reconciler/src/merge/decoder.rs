@@ -3,7 +3,7 @@
 //! Recorders differ in what they write around the parameter sets (bit rates, `btrt`, compressor names), and
 //! the same recorder writes other bit rates into each file: bytes are compared only where a codec is not known.
 
-use mp4_atom::{Codec, Decode, Hvcc, Stsd};
+use mp4_atom::{Codec, Decode, Dops, Hvcc, OpusChannelMapping, Stsd};
 use sdcard_indexer::container::Track;
 
 /// True where samples of both tracks can follow one another under the sample description of either.
@@ -20,6 +20,7 @@ enum Configuration {
     H264 { length_size: u8, parameter_sets: [Vec<Vec<u8>>; 2] },
     H265 { length_size: u8, parameter_sets: Vec<(u8, Vec<Vec<u8>>)> },
     Aac { object_type: u8, specific: Vec<u8> },
+    Opus { channels: u8, mapping: Option<OpusChannelMapping>, output_gain: i16 },
 }
 
 /// `None` where any entry is of a codec that is not known here.
@@ -46,6 +47,11 @@ fn configuration(codec: Codec) -> Option<Configuration> {
                 specific.truncate(specific.len() - 3);
             }
             Some(Configuration::Aac { object_type: decoder.object_type_indication, specific })
+        }
+        Codec::Opus(entry) => {
+            let Dops { output_channel_count: channels, output_gain, channel_mapping, .. } =
+                entry.dops;
+            Some(Configuration::Opus { channels, mapping: channel_mapping, output_gain })
         }
         _ => None,
     }

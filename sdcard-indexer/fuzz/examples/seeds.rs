@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The description of the first part of each recording.
 fn parts(seeds: &Path) -> Result<(), Box<dyn Error>> {
-    for kind in ["fragmented_mp4", "plain_mp4"] {
+    for kind in ["fragmented_mp4", "mpegts", "plain_mp4"] {
         for recording in fs::read_dir(seeds.join(kind))? {
             let recording = recording?;
             let file = fs::read(recording.path())?;

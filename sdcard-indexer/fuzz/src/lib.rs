@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use sdcard_indexer::container::{MediaTime, extent, keyframes, samples, summarise};
+use sdcard_indexer::container::{
+    ContainerError, MediaTime, Sample, SampleReader, Track, extent, keyframes, samples, summarise,
+};
 use sdcard_indexer::cut::{CutLimits, PartMedia, cut, part_samples};
 
 /// A recording walked, told by head and tail, cut, and its parts taken apart again.
@@ -35,6 +37,21 @@ pub fn recording(file: &[u8]) {
         let needs = PartMedia::decode(&part.needs.encode()).expect("what was cut can be read");
         assert!(needs == part.needs);
         let samples = part_samples(&needs, part.bytes.end - part.bytes.start);
-        assert!(samples.expect("what was cut can be read").len() <= limits.max_part_samples);
+        let samples = samples.expect("what was cut can be read");
+        assert!(samples.len() <= limits.max_part_samples);
+        let bytes = &file[part.bytes.start as usize..part.bytes.end as usize];
+        for sample in samples {
+            let track = &needs.tracks[sample.track];
+            let in_file = Sample { offset: sample.offset + part.bytes.start, ..sample };
+            let from_part = media(bytes, track, &sample).expect("what was cut can be read");
+            assert!(from_part == media(file, track, &in_file).expect("as in the part"));
+        }
     }
+}
+
+fn media(file: &[u8], track: &Track, sample: &Sample) -> Result<Vec<u8>, ContainerError> {
+    let (mut reader, mut bytes) = (Cursor::new(file), Vec::new());
+    SampleReader::new(&mut reader, file.len() as u64).read(track, sample, &mut bytes)?;
+    assert!(bytes.len() == sample.size_bytes as usize);
+    Ok(bytes)
 }

@@ -13,6 +13,7 @@ mod fixtures;
 mod gstreamer;
 mod in_band;
 mod mpegts;
+mod mpegts_damaged;
 mod odd;
 mod reads;
 mod torn;

@@ -78,13 +78,18 @@ fn header_bytes(track: &Track) -> u32 {
     if track.codec == Codec::Aac { 7 } else { 0 }
 }
 
-fn agrees_with_ffprobe(recording: &Recording, what: &str) {
+pub fn agrees_with_ffprobe(recording: &Recording, what: &str) {
+    assert!(agrees_from_here(recording, what), "{what}");
+}
+
+/// Sample for sample, keyframe for keyframe, and the extent of the primary track; says whether it begins with a
+/// keyframe.
+pub fn agrees_from_here(recording: &Recording, what: &str) -> bool {
     let samples = samples_of(&recording.bytes).expect(what);
     let summary = summary_of(&recording.bytes).expect(what);
     assert_eq!(summary.container, Container::MpegTs, "{what}");
     assert_eq!(summary.whole_bytes, recording.bytes.len() as u64, "{what}");
     assert_eq!((summary.torn, summary.recordings), (false, 1), "{what}");
-    assert!(summary.starts_with_keyframe, "{what}");
     let rows = rows(recording);
     let streams = rows.iter().map(|row| row[0].parse::<usize>().unwrap() + 1).max();
     assert_eq!(Some(summary.tracks.len()), streams, "{what}");
@@ -121,9 +126,10 @@ fn agrees_with_ffprobe(recording: &Recording, what: &str) {
         let extent_ns = (2 * last - second_last) * 1_000_000_000 / 90_000;
         assert_eq!(summary.duration.as_nanos(), extent_ns as u128, "{what}");
     }
+    summary.starts_with_keyframe
 }
 
-fn muxed(source: Source, options: &str) -> Recording {
+pub fn muxed(source: Source, options: &str) -> Recording {
     source.made(&format!("-i SOURCE -c copy {options} -f mpegts"), "ts")
 }
 
