@@ -16,13 +16,16 @@ use sdcard_indexer::cut::{CutLimits, PartMedia, cut, part_samples};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-const FIXTURES: [&[u8]; 5] = [
+const FIXTURES: [&[u8]; 7] = [
     include_bytes!("fixtures/h264-aac-fragmented.mp4"),
     include_bytes!("fixtures/h264-bframes-every-frame.mp4"),
     include_bytes!("fixtures/h264-bframes-aac-plain.mp4"),
     include_bytes!("fixtures/h265-aac-faststart.mp4"),
     include_bytes!("fixtures/aac-fragmented.mp4"),
+    TRANSPORT,
+    include_bytes!("fixtures/h265-opus.m2ts"),
 ];
+const TRANSPORT: &[u8] = include_bytes!("fixtures/h264-bframes-aac.ts");
 
 const KIB: usize = 1024;
 
@@ -254,4 +257,61 @@ fn eight_hours_take_the_memory_of_a_minute() {
         assert_eq!(part_samples(&parts[0].needs, u64::MAX).unwrap().len(), 45 * 25);
         assert!(peak < 128 * KIB, "{peak} bytes");
     }
+}
+
+/// The three seconds of the fixture again and again, on one clock.
+fn two_hours_of_mpeg_ts() -> File {
+    const TICKS: u64 = 3 * 90_000;
+    let mut writer = BufWriter::new(tempfile::tempfile().unwrap());
+    for round in 0..2400 {
+        let mut file = TRANSPORT.to_vec();
+        for packet in file.chunks_mut(188) {
+            let payload = 4 + if packet[3] & 0x20 != 0 { 1 + usize::from(packet[4]) } else { 0 };
+            let pes = &mut packet[payload..];
+            if pes.starts_with(&[0, 0, 1]) {
+                let times = usize::from(pes[7] >> 6).saturating_sub(1);
+                pes[9..9 + 5 * times].chunks_mut(5).for_each(|time| add_ticks(time, round * TICKS));
+            }
+        }
+        writer.write_all(&file).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+/// To a time of 33 bits between marker bits (ISO/IEC 13818-1, 2.4.3.6).
+fn add_ticks(field: &mut [u8], ticks: u64) {
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|index| u64::from(field[index]));
+    let time = (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1;
+    let time = time + ticks;
+    field[0] = (a & 0xf1) as u8 | (time >> 29 & 0xe) as u8;
+    field[1] = (time >> 22) as u8;
+    field[2] = (time >> 14) as u8 | 1;
+    field[3] = (time >> 7) as u8;
+    field[4] = (time << 1) as u8 | 1;
+}
+
+#[test]
+fn two_hours_of_mpeg_ts_take_the_memory_of_a_minute() {
+    let _alone = alone();
+    let mut file = two_hours_of_mpeg_ts();
+    let file_bytes = file.metadata().unwrap().len();
+    let (summary, peak) = peak_of(|| container::summarise(&mut file, file_bytes).unwrap());
+    println!("summarise took {peak} bytes for {file_bytes} bytes of recording");
+    assert_eq!((summary.duration.as_secs(), summary.recordings), (2 * 3600, 1));
+    assert!(peak < 128 * KIB, "{peak} bytes");
+
+    let (extent, peak) = peak_of(|| container::extent(&mut file, file_bytes).unwrap());
+    println!("extent took {peak} bytes");
+    assert_eq!(extent, summary);
+    assert!(peak < 128 * KIB, "{peak} bytes");
+
+    let noon = 3_600_000_000_000;
+    let wanted = MediaTime(noon)..MediaTime(noon + 45_000_000_000);
+    let limits = CutLimits::default();
+    let (parts, peak) = peak_of(|| cut(&mut file, file_bytes, wanted, &limits).unwrap());
+    println!("cutting 45 s took {peak} bytes");
+    assert_eq!(parts.len(), 1);
+    assert!(part_samples(&parts[0].needs, u64::MAX).unwrap().len() >= 45 * 10);
+    // Two streams are walked at once.
+    assert!(peak < 256 * KIB, "{peak} bytes");
 }
