@@ -3,9 +3,12 @@
 //! Owns how each form of it is read off bytes. Where those stand is for the containers to know, and whether the
 //! clock behind them is to be believed for others to judge.
 
+use std::io::{Read, Seek};
+
 use super::ContainerError;
-use super::boxes::Fields;
-use super::track::{Codec, MediaTime};
+use super::boxes::{Fields, Source, Window};
+use super::sample_entry::SampleEntry;
+use super::track::{Codec, MediaTime, Sample, Track};
 use crate::time::Timestamp;
 
 /// An instant of the media, and when that was.
@@ -27,6 +30,9 @@ pub enum InBandKind {
     PrecisionTimeStamp,
     /// MediaMTX's `mtxi` box: when the first frame reached the recorder, or left the camera, as configured.
     SegmentInfo,
+    /// `DateUTC` of a Matroska segment (RFC 9559, 5.1.2.11): when the muxer began it, and so about when the first
+    /// frame reached it. A file that was muxed once more tells of that.
+    SegmentDate,
 }
 
 /// Bytes of an access unit that are looked at: what speaks of it stands before its pictures.
@@ -82,6 +88,23 @@ fn from_ntp(ntp: u64) -> Option<Timestamp> {
     let nanos = ((fraction * 1_000_000_000) >> 32) as i64;
     let utc = (seconds + era - UNIX_EPOCH_IN_NTP_SECONDS).checked_mul(1_000_000_000)?;
     (ntp != 0).then(|| Timestamp::from_nanos(utc.saturating_add(nanos)))
+}
+
+/// What a picture that lies in one piece says of itself; only its head is read.
+pub(super) fn of_picture<R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    window: &Window,
+    track: &Track,
+    picture: &Sample,
+) -> Result<Option<InBandTime>, ContainerError> {
+    let entry = SampleEntry::first_of(&track.sample_description).unwrap_or_default();
+    let Some(framing) = entry.framing() else { return Ok(None) };
+    let mut head = Vec::new();
+    let length = (picture.size_bytes as usize).min(ACCESS_UNIT_HEAD_BYTES);
+    window.copy(source, picture.offset, length, &mut head)?;
+    let media = picture.starts_at(track);
+    let utc = precision_time_stamp(&head, track.codec, framing);
+    Ok(utc.map(|utc| InBandTime { media, utc, kind: InBandKind::PrecisionTimeStamp }))
 }
 
 /// The precision time stamp (MISB ST 0604) of the access unit that these bytes begin.

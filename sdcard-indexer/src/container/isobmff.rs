@@ -11,7 +11,6 @@ use super::fmp4::FragmentCursor;
 use super::in_band::{self, InBandKind, InBandTime, ProducerReference};
 use super::movie::{Movie, TrackLayout};
 use super::mp4::{self, TableCursor};
-use super::sample_entry::SampleEntry;
 use super::tail::{Fragments, Tail};
 use super::track::{MediaTime, NANOS_PER_SECOND, Sample, Track, TrackKind, rescale};
 use super::{Container, ContainerError, End};
@@ -144,15 +143,8 @@ impl Recording {
             return Ok(Some(time));
         }
         let Some(primary) = self.track(self.primary) else { return Ok(None) };
-        let entry = SampleEntry::first_of(&primary.sample_description).unwrap_or_default();
-        if let Some(framing) = entry.framing() {
-            let mut head = Vec::new();
-            let length = (first.size_bytes as usize).min(in_band::ACCESS_UNIT_HEAD_BYTES);
-            window.copy(source, first.offset, length, &mut head)?;
-            if let Some(utc) = in_band::precision_time_stamp(&head, primary.codec, framing) {
-                let (media, kind) = (first.starts_at(primary), InBandKind::PrecisionTimeStamp);
-                return Ok(Some(InBandTime { media, utc, kind }));
-            }
+        if let Some(time) = in_band::of_picture(source, window, primary, first)? {
+            return Ok(Some(time));
         }
         Ok(self.began_at.map(|utc| InBandTime {
             media: primary.media_time(0),
