@@ -2,11 +2,14 @@
 
 use super::track::Codec;
 
-/// Of pictures: `kind` is the sample entry's type, `configuration` the type and body of the box in it.
+/// The type and body of a box in a sample entry.
+type Configuration<'a> = ([u8; 4], &'a [u8]);
+
+/// Of pictures: `kind` is the sample entry's type.
 pub(super) fn pictures(
     kind: [u8; 4],
     (width, height): (u16, u16),
-    configuration: ([u8; 4], &[u8]),
+    configuration: Configuration<'_>,
 ) -> Vec<u8> {
     // ISO/IEC 14496-12, 12.1.3: 72 dpi, a picture a sample, no name, no alpha channel.
     let (width, height) = (width.to_be_bytes(), height.to_be_bytes());
@@ -21,17 +24,16 @@ pub(super) fn pictures(
         &[0; 32],
         &[0, 0x18, 0xff, 0xff],
     ];
-    entry(kind, &fields.concat(), configuration)
+    entry(kind, &fields.concat(), Some(configuration))
 }
 
-/// Of AAC, with the first two bytes of its `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1): all of it where
-/// nothing is extended.
-pub(super) fn aac(specific: [u8; 2]) -> Vec<u8> {
+/// Of AAC, with its `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1), which takes a few bytes.
+pub(super) fn aac(specific: &[u8]) -> Vec<u8> {
     const SAMPLES_PER_SECOND: [u32; 13] = [
         96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
         8000, 7350,
     ];
-    let [high, low] = specific;
+    let [high, low] = specific.first_chunk().copied().unwrap_or_default();
     let rate_index = usize::from((high & 7) << 1 | low >> 7);
     let rate = SAMPLES_PER_SECOND.get(rate_index).copied().unwrap_or(0);
     let channels = match low >> 3 & 0xf {
@@ -40,11 +42,11 @@ pub(super) fn aac(specific: [u8; 2]) -> Vec<u8> {
     };
     // ISO/IEC 14496-1, 7.2.6: an ES descriptor, of it the decoder's with its own, and how it is synchronised.
     // Buffer size and bit rates are not known.
-    let decoder_specific = [&[0x05, specific.len() as u8][..], &specific].concat();
+    let decoder_specific = [&[0x05, specific.len() as u8][..], specific].concat();
     let decoder = [&[0x40, 0x15][..], &[0; 11], &decoder_specific].concat();
     let stream = [&[0, 0, 0][..], &[0x04, decoder.len() as u8], &decoder, &[0x06, 1, 2]].concat();
     let descriptor = [&[0; 4][..], &[0x03, stream.len() as u8], &stream].concat();
-    sound(*b"mp4a", channels, rate, (*b"esds", &descriptor))
+    sound(*b"mp4a", channels.into(), rate, Some((*b"esds", &descriptor)))
 }
 
 /// Of Opus in one of the usual orders of channels (RFC 7845, 5.1; "Encapsulation of Opus in ISOBMFF", 4.3.2).
@@ -76,30 +78,33 @@ pub(super) fn opus(channels: u8) -> Vec<u8> {
     } else {
         specific.push(0);
     }
-    sound(*b"Opus", channels, 48_000, (*b"dOps", &specific))
+    sound(*b"Opus", channels.into(), 48_000, Some((*b"dOps", &specific)))
 }
 
 /// Of G.711, one channel of 8 kHz.
 pub(super) fn g711(codec: Codec) -> Vec<u8> {
     let kind = if codec == Codec::Pcma { *b"alaw" } else { *b"ulaw" };
-    stsd(&boxed(kind, &sound_fields(1, 8000)))
+    sound(kind, 1, 8000, None)
 }
 
-fn sound(kind: [u8; 4], channels: u8, rate: u32, configuration: ([u8; 4], &[u8])) -> Vec<u8> {
-    entry(kind, &sound_fields(channels, rate), configuration)
-}
-
-/// ISO/IEC 14496-12, 12.2.3: of 16 bits, the rate with a fraction of 16.
-fn sound_fields(channels: u8, rate: u32) -> Vec<u8> {
+/// Of sound: `kind` is the sample entry's type. ISO/IEC 14496-12, 12.2.3: of 16 bits, the rate with a fraction of 16.
+pub(super) fn sound(
+    kind: [u8; 4],
+    channels: u16,
+    rate: u32,
+    configuration: Option<Configuration<'_>>,
+) -> Vec<u8> {
     let rate = u16::try_from(rate).unwrap_or(0).to_be_bytes();
-    [&[0; 8][..], &[0, channels, 0, 16], &[0; 4], &rate, &[0; 2]].concat()
+    let fields = [&[0; 8][..], &channels.to_be_bytes(), &[0, 16], &[0; 4], &rate, &[0; 2]];
+    entry(kind, &fields.concat(), configuration)
 }
 
 /// A sample description of one entry, `fields` in it and a box behind them.
-fn entry(kind: [u8; 4], fields: &[u8], (name, configuration): ([u8; 4], &[u8])) -> Vec<u8> {
+fn entry(kind: [u8; 4], fields: &[u8], configuration: Option<Configuration<'_>>) -> Vec<u8> {
     // Reserved, and the one data reference.
     let common = [0, 0, 0, 0, 0, 0, 0, 1];
-    stsd(&boxed(kind, &[&common, fields, &boxed(name, configuration)].concat()))
+    let configuration = configuration.map(|(name, body)| boxed(name, body)).unwrap_or_default();
+    stsd(&boxed(kind, &[&common, fields, &configuration].concat()))
 }
 
 fn stsd(entry: &[u8]) -> Vec<u8> {

@@ -141,7 +141,7 @@ impl Frames {
     pub(super) fn description(&self) -> Option<Description> {
         (self.seen >= self.needed).then_some(())?;
         let sample_description = match self.codec {
-            Codec::Aac => describe::aac(self.specific),
+            Codec::Aac => describe::aac(&self.specific),
             Codec::Opus => describe::opus(self.channels),
             codec => describe::g711(codec),
         };
