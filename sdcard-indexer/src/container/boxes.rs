@@ -87,6 +87,10 @@ impl Window {
         }
     }
 
+    pub(super) fn holds(&self, offset: u64, length: usize) -> bool {
+        self.held(offset, length).is_some()
+    }
+
     fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         self.bytes.get(from..from.checked_add(length)?)

@@ -17,6 +17,9 @@ const MAX_MOOF_BYTES: u64 = 1024 * 1024;
 /// Interleaved writing makes a run of each stretch of one track.
 const MAX_RUNS: usize = 8192;
 
+/// A decode time before all others: what samples have, and keep, where nothing in the file gives one.
+pub(super) const UNTIMED: i64 = i64::MIN;
+
 /// Walks one track's samples in decode order.
 #[derive(Debug)]
 pub(super) struct FragmentCursor {

@@ -3,6 +3,8 @@
 //! Owns where recordings begin and end, what media time zero is, and how the samples in `moov` and those in
 //! fragments follow one another. Holds one recording's tables at a time.
 
+mod near;
+
 use std::io::{Read, Seek};
 use std::ops::Range;
 
@@ -65,14 +67,15 @@ impl Recording {
     /// after the head of a file, that is ordinarily its first fragment.
     pub(super) fn cursor(&self, track: usize, window: &Window) -> Option<Cursor> {
         let layout = self.layouts.get(track)?;
-        Some(Cursor {
-            table: TableCursor::new(track, layout, self.start, self.media.clone()),
-            fragments: self.fragments.map(|at| {
-                FragmentCursor::new(track, &self.layouts, self.start, at, window.clone())
-            }),
-            recording_end: self.end,
-            media_end: 0,
-        })
+        let table = TableCursor::new(track, layout, self.start, self.media.clone());
+        let fragments = self
+            .fragments
+            .map(|at| FragmentCursor::new(track, &self.layouts, self.start, at, window.clone()));
+        Some(self.with_tables(table, fragments))
+    }
+
+    fn with_tables(&self, table: TableCursor, fragments: Option<FragmentCursor>) -> Cursor {
+        Cursor { table, fragments, recording_end: self.end, media_end: 0 }
     }
 
     /// A cursor after the last sample of the primary track, and when that has been shown, where head and tail
@@ -99,7 +102,7 @@ impl Recording {
         } else {
             None
         };
-        cursor.table.finish();
+        cursor.table.leave_out();
         Ok(shown_until.map(|ticks| (cursor, layout.track.media_time(ticks))))
     }
 

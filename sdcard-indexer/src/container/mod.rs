@@ -13,6 +13,7 @@
 mod boxes;
 mod describe;
 mod fmp4;
+mod fragment_index;
 mod in_band;
 mod isobmff;
 mod movie;
@@ -27,7 +28,7 @@ mod walk;
 pub use in_band::{InBandKind, InBandTime};
 pub use sample_reader::SampleReader;
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
-pub(crate) use walk::{Cursor, Recording, Walk};
+pub(crate) use walk::{Ahead, Cursor, Recording, Walk};
 
 use std::io::{Read, Seek};
 use std::ops::Range;
@@ -217,6 +218,13 @@ impl GroupStarts {
     /// it does so to the nearest of them.
     pub(crate) fn new(zero: MediaTime) -> Self {
         GroupStarts { zero, last: None }
+    }
+
+    /// A keyframe behind the first group begins one, whatever lay between; when that is first shown.
+    pub(crate) fn at_keyframe(&mut self, keyframe: &Sample, track: &Track) -> MediaTime {
+        let start = keyframe.starts_at(track);
+        self.last = Some(start);
+        start
     }
 
     /// Where `sample` begins a group: when that group is first shown.

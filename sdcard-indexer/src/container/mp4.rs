@@ -3,10 +3,13 @@
 //! Each table is read through a small window of its own, entry after entry; none is ever held whole, so
 //! that a file of eight hours takes the memory of one of a minute.
 
+pub(super) mod seek;
+
 use std::io::{Read, Seek};
 use std::ops::Range;
 
 use super::boxes::{Fields, Source, Window};
+use super::fmp4::UNTIMED;
 use super::movie::{Table, Tables, TrackLayout};
 use super::track::{Sample, TrackKind};
 use super::{ContainerError, place};
@@ -66,9 +69,10 @@ impl TableCursor {
         self.decode_ticks
     }
 
-    /// Leaves out the samples that are left.
-    pub(super) fn finish(&mut self) {
+    /// Leaves out all samples.
+    pub(super) fn leave_out(&mut self) {
         self.done = self.tables.sizes.entries;
+        self.decode_ticks = UNTIMED;
     }
 
     /// The next sample; `None` after the last, or where the next one's bytes are not in the file.
@@ -84,7 +88,7 @@ impl TableCursor {
             self.next_keyframe = self.keyframes.next_word(source)?;
         }
         let Some(sample) = self.assemble(source)?.filter(|s| s.end_offset() <= source.end) else {
-            self.finish();
+            self.done = self.tables.sizes.entries;
             return Ok(None);
         };
         self.decode_ticks = self.decode_ticks.saturating_add(i64::from(sample.duration));
@@ -164,6 +168,8 @@ pub(super) fn shown_until<R: Read + Seek>(
     let mut decode_ticks: i64 = 0;
     let mut latest = None;
     while left > 0 {
+        durations.entries.read_ahead(source, Runs::ENTRY_BYTES)?;
+        offsets.entries.read_ahead(source, Runs::ENTRY_BYTES)?;
         if !durations.enter(source)? {
             return Ok(None);
         }
@@ -199,7 +205,7 @@ struct ChunkCursor {
     offsets: Entries,
     wide: bool,
     runs: Entries,
-    /// The next entry of `stsc`: the first chunk it is for (from 1), and how many samples each has.
+    /// The next entry of `stsc`.
     next_run: Option<(u32, u32)>,
     samples_per_chunk: u32,
     /// Number of the current chunk, from 1; 0 before the first.
@@ -236,14 +242,14 @@ impl ChunkCursor {
         while self.left == 0 {
             let Some(offset) = self.next_offset(source)? else { return Ok(false) };
             if self.number == 0 {
-                self.next_run = self.read_run(source)?;
+                self.next_run = self.runs.next_chunks(source)?;
                 self.shift = place(offset, recording_start, media).saturating_sub(offset);
             }
             self.number = self.number.saturating_add(1);
             while let Some((_, samples)) = self.next_run.filter(|(first, _)| *first <= self.number)
             {
                 self.samples_per_chunk = samples;
-                self.next_run = self.read_run(source)?;
+                self.next_run = self.runs.next_chunks(source)?;
             }
             self.left = self.samples_per_chunk;
             self.offset = offset.saturating_add(self.shift);
@@ -260,15 +266,6 @@ impl ChunkCursor {
         } else {
             self.offsets.next_word(source)?.map(u64::from)
         })
-    }
-
-    fn read_run<R: Read + Seek>(
-        &mut self,
-        source: &mut Source<'_, R>,
-    ) -> Result<Option<(u32, u32)>, ContainerError> {
-        let Some(entry) = self.runs.next::<R, 12>(source)? else { return Ok(None) };
-        let mut fields = Fields::new("stsc", self.runs.table.first, &entry);
-        Ok(Some((fields.u32()?, fields.u32()?)))
     }
 
     /// Where the next samples lie; steps over them. At most as many as are left.
@@ -306,6 +303,23 @@ impl Entries {
         Ok(self.window.bytes(source, at, N)?.first_chunk().copied())
     }
 
+    /// Has the next entries in memory by one larger read, if the window is at its end: for those that are all
+    /// looked at.
+    fn read_ahead<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+        entry_bytes: usize,
+    ) -> Result<(), ContainerError> {
+        const AHEAD_BYTES: usize = 32 * 1024;
+        let at = self.table.first + u64::from(self.done) * entry_bytes as u64;
+        let left = (self.table.entries - self.done) as usize;
+        if left > 0 && !self.window.holds(at, entry_bytes) {
+            let entries = left.min(AHEAD_BYTES / entry_bytes);
+            self.window.bytes(source, at, entries * entry_bytes)?;
+        }
+        Ok(())
+    }
+
     /// The byte that holds the next entry of four bits.
     fn next_half<R: Read + Seek>(
         &mut self,
@@ -325,6 +339,16 @@ impl Entries {
     ) -> Result<Option<u32>, ContainerError> {
         Ok(self.next::<R, 4>(source)?.map(u32::from_be_bytes))
     }
+
+    /// The next entry of `stsc`: the first chunk it is for (from 1), and how many samples each has.
+    fn next_chunks<R: Read + Seek>(
+        &mut self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Option<(u32, u32)>, ContainerError> {
+        let Some(entry) = self.next::<R, 12>(source)? else { return Ok(None) };
+        let mut fields = Fields::new("stsc", self.table.first, &entry);
+        Ok(Some((fields.u32()?, fields.u32()?)))
+    }
 }
 
 /// A run-length table (`stts`, `ctts`): a count and a value an entry; handed out value by value.
@@ -336,6 +360,8 @@ struct Runs {
 }
 
 impl Runs {
+    const ENTRY_BYTES: usize = 8;
+
     fn new(table: Table) -> Self {
         Runs { entries: Entries::new(table), left: 0, value: 0 }
     }

@@ -7,19 +7,16 @@
 //! What lies between head and tail is not seen: a second recording in the same file, a damaged fragment, a
 //! frame shown later than all of the tail. [`Tail::find`] says what is done about each.
 
-use std::collections::VecDeque;
 use std::io::{Read, Seek};
 
 use super::boxes::{BoxHeader, Source, Window};
-use super::fmp4::FragmentCursor;
+use super::fmp4::{FragmentCursor, UNTIMED};
+use super::fragment_index::{self, PAGE_BYTES};
 use super::movie::TrackLayout;
 use super::track::TrackKind;
 use super::{ContainerError, End};
 
-/// Places before the end of the file that are taken from one index.
-const MAX_HINTS: usize = 16;
-/// What is read of the end of the file at once, and the longest step back from there.
-const PAGE_BYTES: u64 = 4 * 1024;
+/// The longest step back from the last page of the file.
 const MAX_STEP_BYTES: u64 = 64 * 1024;
 /// What a card reads in one piece in the time that it takes to go elsewhere (20 to 80 MB/s against 0.5 to 1 ms).
 const BYTES_WORTH_A_READ: u64 = 32 * 1024;
@@ -28,8 +25,6 @@ const BYTES_WORTH_A_READ: u64 = 32 * 1024;
 const REORDERED_PICTURES: u32 = 17;
 /// Boxes that stand between two fragments at most (`styp`, `prft`, `sidx`, `emsg`).
 const MAX_BOXES_BETWEEN: usize = 16;
-/// No fragment says when it begins: its track's decode times stay negative.
-const UNTIMED: i64 = i64::MIN;
 
 /// The fragments of one track of a recording, of which the first is where the file's head ends.
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +84,17 @@ impl Tail {
             return Ok(None);
         };
         let search = Search { fragments, head };
-        let subsegments = fragments.subsegments(source, window)?;
+        let subsegments = fragment_index::subsegments(source, window, fragments.index, None)?;
         if let Some(tail) = search.at_hints(source, subsegments)? {
             return Ok(search.plausible(tail));
         }
         let mut page = Window::default();
-        let random_access = fragments.random_access(source, &mut page)?;
+        let random_access = match fragments.layout() {
+            Some(TrackLayout { track, .. }) => {
+                fragment_index::random_access(source, &mut page, track.track_id, None)?
+            }
+            None => Vec::new(),
+        };
         if let Some(tail) = search.at_hints(source, random_access)? {
             return Ok(search.plausible(tail));
         }
@@ -110,132 +110,6 @@ impl Fragments<'_> {
 
     fn layout(&self) -> Option<&TrackLayout> {
         self.layouts.get(self.track)
-    }
-
-    /// What `mfra` at the end of the file says of the last fragments that have a keyframe of this track, last
-    /// first; empty where there is none to be read.
-    fn random_access<R: Read + Seek>(
-        &self,
-        source: &mut Source<'_, R>,
-        page: &mut Window,
-    ) -> Result<Vec<u64>, ContainerError> {
-        known(self.read_random_access(source, page))
-    }
-
-    fn read_random_access<R: Read + Seek>(
-        &self,
-        source: &mut Source<'_, R>,
-        page: &mut Window,
-    ) -> Result<Vec<u64>, ContainerError> {
-        let mut hints = Vec::new();
-        // The page is read whole: most often all of `mfra` is in it, and where none is, the last `moof` may be.
-        let from = source.end.saturating_sub(PAGE_BYTES).max(self.first);
-        page.bytes(source, from, (source.end - from) as usize)?;
-        let last = BoxHeader::read(source, page, source.end.saturating_sub(16), source.end)?;
-        let Some(last) = last.filter(|last| &last.kind == b"mfro") else { return Ok(hints) };
-        let mut fields = last.head(source, page, "mfro", 8)?;
-        fields.skip(4)?;
-        let at = source.end.saturating_sub(fields.u32()?.into());
-        let Some(index) = BoxHeader::read(source, page, at, source.end)? else { return Ok(hints) };
-        if &index.kind != b"mfra" || index.end != source.end {
-            return Ok(hints);
-        }
-        let mut at = index.body;
-        while let Some(child) = BoxHeader::read_child(source, page, at, index.end)? {
-            at = child.end;
-            if &child.kind == b"tfra" && hints.is_empty() {
-                hints = self.read_track_access(source, page, child)?;
-            }
-        }
-        Ok(hints)
-    }
-
-    /// `tfra` (8.8.10), if it is of this track.
-    fn read_track_access<R: Read + Seek>(
-        &self,
-        source: &mut Source<'_, R>,
-        page: &mut Window,
-        table: BoxHeader,
-    ) -> Result<Vec<u64>, ContainerError> {
-        let mut fields = table.head(source, page, "tfra", 16)?;
-        let (version, _) = fields.version_and_flags()?;
-        let track_id = fields.u32()?;
-        let lengths = fields.u32()?;
-        let entries = u64::from(fields.u32()?);
-        let first = fields.offset;
-        // Time and offset, then three numbers of one to four bytes each.
-        let numbers: u32 = [4, 2, 0].iter().map(|shift| (lengths >> shift & 3) + 1).sum();
-        let entry_bytes = if version == 1 { 16 } else { 8 } + u64::from(numbers);
-        if self.layout().is_none_or(|layout| layout.track.track_id != track_id) {
-            return Ok(Vec::new());
-        }
-        if entries * entry_bytes > table.end - first {
-            return Err(fields.malformed());
-        }
-        let mut hints = Vec::new();
-        for entry in entries.saturating_sub(MAX_HINTS as u64)..entries {
-            let at = first + entry * entry_bytes;
-            let header = BoxHeader { body: at, ..table };
-            let mut fields = header.head(source, page, "tfra", 16)?;
-            fields.wide(version)?;
-            hints.push(fields.wide(version)?);
-        }
-        hints.reverse();
-        hints.dedup();
-        Ok(hints)
-    }
-
-    /// Where the last subsegments begin by the `sidx` in the head, last first; empty where there is none.
-    fn subsegments<R: Read + Seek>(
-        &self,
-        source: &mut Source<'_, R>,
-        window: &Window,
-    ) -> Result<Vec<u64>, ContainerError> {
-        match self.index {
-            Some(index) => known(read_subsegments(source, &mut window.clone(), index)),
-            None => Ok(Vec::new()),
-        }
-    }
-}
-
-fn read_subsegments<R: Read + Seek>(
-    source: &mut Source<'_, R>,
-    window: &mut Window,
-    index: BoxHeader,
-) -> Result<Vec<u64>, ContainerError> {
-    const REFERENCE_BYTES: u64 = 12;
-    /// An index of indexes.
-    const REFERS_TO_INDEX: u32 = 1 << 31;
-    let mut fields = index.head(source, window, "sidx", 32)?;
-    let (version, _) = fields.version_and_flags()?;
-    fields.skip(8)?;
-    fields.wide(version)?;
-    let mut at = index.end.saturating_add(fields.wide(version)?);
-    fields.skip(2)?;
-    let references = u64::from(fields.u16()?);
-    let first = fields.offset;
-    if references * REFERENCE_BYTES > index.end - first {
-        return Err(fields.malformed());
-    }
-    let mut starts = VecDeque::with_capacity(MAX_HINTS + 1);
-    for reference in 0..references {
-        let entry = BoxHeader { body: first + reference * REFERENCE_BYTES, ..index };
-        let size = entry.head(source, window, "sidx", 4)?.u32()?;
-        if size & REFERS_TO_INDEX != 0 {
-            return Ok(Vec::new());
-        }
-        starts.push_front(at);
-        starts.truncate(MAX_HINTS);
-        at = at.saturating_add(size.into());
-    }
-    Ok(starts.into())
-}
-
-/// An index that cannot be read is none.
-fn known(hints: Result<Vec<u64>, ContainerError>) -> Result<Vec<u64>, ContainerError> {
-    match hints {
-        Err(error @ ContainerError::Io(_)) => Err(error),
-        hints => Ok(hints.unwrap_or_default()),
     }
 }
 

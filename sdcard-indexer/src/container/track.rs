@@ -93,6 +93,11 @@ impl Track {
             (i128::from(ticks) - i128::from(self.zero_ticks)) * i128::from(NANOS_PER_SECOND);
         MediaTime(saturated(nanos.div_euclid(i128::from(self.timescale.max(1)))))
     }
+
+    /// The presentation ticks of this track nearest to `time`.
+    pub(super) fn ticks_at(&self, time: MediaTime) -> i64 {
+        rescale(time.0, NANOS_PER_SECOND, self.timescale).saturating_add(self.zero_ticks)
+    }
 }
 
 /// One access unit: where it lies and when it is shown. Times in the track's ticks.

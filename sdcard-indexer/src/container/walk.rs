@@ -126,6 +126,21 @@ impl Recording {
         }
     }
 
+    /// A place to go on from at or before `time`, where something leads there.
+    fn near<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        time: MediaTime,
+    ) -> Result<Option<Near<Cursor>>, ContainerError> {
+        match self {
+            Recording::Boxes(recording) => {
+                Ok(recording.near(source, window, time)?.map(|near| near.map(Cursor::Boxes)))
+            }
+            Recording::Packets(_) => Ok(None),
+        }
+    }
+
     /// When it says that it was made; `first` is the primary track's first sample.
     fn in_band<R: Read + Seek>(
         &self,
@@ -165,6 +180,31 @@ impl Cursor {
             Cursor::Boxes(cursor) => cursor.end(),
             Cursor::Packets(cursor) => cursor.end(),
         }
+    }
+}
+
+/// A track's next sample, and the cursor that goes on behind it.
+pub(crate) type Ahead<C> = (C, Option<Sample>);
+
+/// The primary track's sample that a walk goes on with, and what the other tracks do.
+pub(crate) type Skipped = (Sample, Vec<Ahead<Cursor>>);
+
+/// A place in the middle of a recording.
+#[derive(Debug)]
+pub(crate) struct Near<C> {
+    /// A keyframe of the primary track.
+    pub(crate) first: Sample,
+    /// What follows it.
+    pub(crate) primary: C,
+    /// Of each other track, in their order, the next sample that starts no earlier than the keyframe, and what
+    /// follows.
+    pub(crate) others: Vec<Ahead<C>>,
+}
+
+impl<C> Near<C> {
+    fn map<D>(self, into: impl Fn(C) -> D) -> Near<D> {
+        let others = self.others.into_iter().map(|(cursor, next)| (into(cursor), next)).collect();
+        Near { first: self.first, primary: into(self.primary), others }
     }
 }
 
@@ -241,6 +281,18 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
             self.end = self.end.max(end);
         }
         Ok(())
+    }
+
+    /// Goes on with what follows a keyframe of the recording's primary track at or before `time`, if something
+    /// leads there; says with which, and what the other tracks go on with. Only at the recording's beginning.
+    pub(crate) fn skip_near(&mut self, time: MediaTime) -> Result<Option<Skipped>, ContainerError> {
+        let near = self.recording.near(&mut self.source, &self.window, time)?;
+        let Some(Near { first, primary, others }) = near else { return Ok(None) };
+        self.primary = primary;
+        if let Some(track) = self.recording.primary_track() {
+            self.end = self.end.max(first.ends_at(track));
+        }
+        Ok(Some((first, others)))
     }
 
     /// When the recording at hand says that it was made; `first` is its primary track's first sample.

@@ -4,7 +4,7 @@ use std::io::{Read, Seek};
 use std::ops::Range;
 
 use crate::container::{
-    ContainerError, Cursor, GroupStarts, MediaTime, Recording, Sample, Track, Walk,
+    Ahead, ContainerError, Cursor, GroupStarts, MediaTime, Recording, Sample, Track, Walk,
 };
 
 /// A group of pictures, with the sound that goes with it.
@@ -60,7 +60,7 @@ pub(super) fn hull(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     a.start.min(b.start)..a.end.max(b.end)
 }
 
-/// All groups of a file, first to last.
+/// The groups of a file, first to last.
 #[derive(Debug)]
 pub(super) struct Groups<'r, R> {
     walk: Walk<'r, R>,
@@ -68,18 +68,22 @@ pub(super) struct Groups<'r, R> {
     /// The first sample of the next group, and when that is shown.
     ahead: Option<(Sample, MediaTime)>,
     /// The tracks besides the primary one, each with its next sample.
-    others: Vec<(Cursor, Option<Sample>)>,
+    others: Vec<Ahead<Cursor>>,
     begun: bool,
+    /// Groups that end before it may be left out.
+    from: MediaTime,
 }
 
 impl<'r, R: Read + Seek> Groups<'r, R> {
-    pub(super) fn new(walk: Walk<'r, R>) -> Self {
+    /// All of them, but for such as end at or before `from`, where these can be left out cheaply.
+    pub(super) fn new(walk: Walk<'r, R>, from: MediaTime) -> Self {
         Groups {
             starts: GroupStarts::new(walk.end()),
             walk,
             ahead: None,
             others: Vec::new(),
             begun: false,
+            from,
         }
     }
 
@@ -115,6 +119,14 @@ impl<'r, R: Read + Seek> Groups<'r, R> {
         self.begun = true;
         self.starts = GroupStarts::new(self.walk.end());
         self.others.clear();
+        if self.from > self.walk.end() {
+            if let Some((first, others)) = self.walk.skip_near(self.from)? {
+                self.others = others;
+                let track = self.walk.recording().primary_track();
+                let start = track.map(|track| self.starts.at_keyframe(&first, track));
+                return Ok(start.map(|start| (first, start)));
+            }
+        }
         let recording = self.walk.recording();
         let others = (0..recording.tracks().len()).filter(|&track| track != recording.primary());
         let cursors: Vec<Cursor> = others.filter_map(|track| self.walk.cursor(track)).collect();

@@ -84,7 +84,9 @@ pub enum CutError {
 /// parts where nothing of `wanted` is in the file. Where there would be more than `max_parts`, or the next
 /// group is too large for any part, the rest is left out: ask again from the last part's end on.
 ///
-/// Walks the file from its start, as [`crate::container::summarise`] does, once for each track.
+/// Goes through the file once for each track: from a keyframe near the range's start where the sample tables of a
+/// plain MP4, or `sidx` or `mfra` of a fragmented one, lead there, else from its beginning, as
+/// [`crate::container::summarise`] does; up to the range's end.
 pub fn cut<R: Read + Seek>(
     reader: &mut R,
     file_bytes: u64,
@@ -95,7 +97,7 @@ pub fn cut<R: Read + Seek>(
     if wanted.is_empty() || limits.max_parts == 0 {
         return Ok(parts);
     }
-    let mut groups = Groups::new(Walk::open(reader, file_bytes)?);
+    let mut groups = Groups::new(Walk::open(reader, file_bytes)?, wanted.start);
     let mut group = Group::new(limits.max_part_samples);
     let mut open: Option<PartWriter> = None;
     while groups.next_into(&mut group)? {

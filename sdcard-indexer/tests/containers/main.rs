@@ -8,6 +8,7 @@ mod against_ffprobe;
 mod atom;
 mod corpora;
 mod cutting;
+mod cutting_near;
 mod ffmpeg;
 mod fixtures;
 mod gstreamer;

@@ -8,7 +8,7 @@ use crate::ffmpeg::Source;
 use crate::fixtures::top_level;
 
 /// Counts what is asked of the card.
-struct Counting<R> {
+pub struct Counting<R> {
     inner: R,
     reads: usize,
     bytes: usize,
@@ -29,9 +29,9 @@ impl<R: Seek> Seek for Counting<R> {
     }
 }
 
-fn counted<'f, T>(
+pub fn counted<'f, T>(
     file: &'f [u8],
-    ask: impl Fn(&mut Counting<Cursor<&'f [u8]>>, u64) -> Result<T, ContainerError>,
+    mut ask: impl FnMut(&mut Counting<Cursor<&'f [u8]>>, u64) -> Result<T, ContainerError>,
 ) -> (usize, usize) {
     let mut reader = Counting { inner: Cursor::new(file), reads: 0, bytes: 0 };
     ask(&mut reader, file.len() as u64).unwrap();
@@ -39,7 +39,7 @@ fn counted<'f, T>(
 }
 
 /// A minute with a keyframe a second; noise makes its pictures as large as those of a camera.
-fn minute(options: &str) -> Vec<u8> {
+pub fn minute(options: &str) -> Vec<u8> {
     let noisy = "-stream_loop 9 -i SOURCE -vf noise=alls=40 -c:v libx264 -preset ultrafast -crf 28 \
                  -g 25 -bf 2 -c:a copy";
     Source::H264.made(&format!("{noisy} {options}"), "mp4").bytes
