@@ -38,29 +38,57 @@ impl From<CutError> for ReadError {
 
 /// An open recording with the identity of its bytes.
 ///
-/// It is read through one small window, which begins as the head that the fingerprint is taken from. Walkers
-/// go from header to header, far apart: one read of the card for each.
+/// It is read through a few small windows, the first of which begins as the head that the fingerprint is taken
+/// from. Walkers go from header to header, far apart: one read of the card for each, and none to come back to
+/// where they were just before.
 #[derive(Debug)]
 pub(crate) struct Recording {
     file: Box<dyn OpenRecording>,
     pub stamp: FileStamp,
     pub fingerprint: u64,
     position: u64,
-    /// Where in the file the window lies.
-    window_start: u64,
-    window: Vec<u8>,
+    /// The one that was filled last comes last.
+    windows: [Window; WINDOWS],
 }
 
+const WINDOWS: usize = 3;
 const WINDOW_BYTES: usize = FINGERPRINT_BYTES;
+
+/// Bytes of the file that are in memory.
+#[derive(Debug, Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// Reads no further than the file was found to reach, where it reaches so far: at its end, that would be
+    /// one read more, of nothing.
+    fn fill(&mut self, file: &dyn OpenRecording, position: u64, size_bytes: u64) -> io::Result<()> {
+        let known = usize::try_from(size_bytes.saturating_sub(position)).unwrap_or(WINDOW_BYTES);
+        let length = if known == 0 { WINDOW_BYTES } else { known.min(WINDOW_BYTES) };
+        self.bytes.resize(length, 0);
+        self.start = position;
+        let filled = read_full_at(file, &mut self.bytes, position);
+        self.bytes.truncate(*filled.as_ref().unwrap_or(&0));
+        filled.map(|_| ())
+    }
+
+    fn from(&self, position: u64) -> &[u8] {
+        let distance = position.checked_sub(self.start);
+        let from = distance.and_then(|distance| usize::try_from(distance).ok());
+        from.and_then(|from| self.bytes.get(from..)).unwrap_or_default()
+    }
+}
 
 impl Recording {
     pub fn new(file: Box<dyn OpenRecording>) -> io::Result<Self> {
         let stamp = file.stamp()?;
-        let mut window = vec![0; FINGERPRINT_BYTES];
-        let length = read_full_at(&*file, &mut window, 0)?;
-        window.truncate(length);
-        let fingerprint = SegmentVersion::of(stamp.size_bytes, &window).fingerprint;
-        Ok(Recording { file, stamp, fingerprint, position: 0, window_start: 0, window })
+        let mut head = Window::default();
+        head.fill(&*file, 0, stamp.size_bytes)?;
+        let fingerprint = SegmentVersion::of(stamp.size_bytes, &head.bytes).fingerprint;
+        let windows = [Window::default(), Window::default(), head];
+        Ok(Recording { file, stamp, fingerprint, position: 0, windows })
     }
 
     pub fn version(&self) -> SegmentVersion {
@@ -76,11 +104,10 @@ impl Recording {
         SegmentReader { file: self.file, version }
     }
 
-    /// What the window has from the position on.
+    /// What a window has from the position on.
     fn at_hand(&self) -> &[u8] {
-        let behind_start = self.position.checked_sub(self.window_start);
-        let from = behind_start.and_then(|distance| usize::try_from(distance).ok());
-        from.and_then(|from| self.window.get(from..)).unwrap_or_default()
+        let windows = self.windows.iter().rev().map(|window| window.from(self.position));
+        windows.max_by_key(|bytes| bytes.len()).unwrap_or_default()
     }
 }
 
@@ -92,11 +119,10 @@ impl Read for Recording {
                 self.position += count as u64;
                 return Ok(count);
             }
-            self.window.resize(WINDOW_BYTES, 0);
-            self.window_start = self.position;
-            let filled = read_full_at(&*self.file, &mut self.window, self.position);
-            self.window.truncate(*filled.as_ref().unwrap_or(&0));
-            filled?;
+            self.windows.rotate_left(1);
+            if let Some(window) = self.windows.last_mut() {
+                window.fill(&*self.file, self.position, self.stamp.size_bytes)?;
+            }
         }
         let count = self.at_hand().read(buffer)?;
         self.position += count as u64;
