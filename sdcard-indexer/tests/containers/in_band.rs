@@ -74,7 +74,7 @@ fn a_precision_time_stamp_of_h264_and_h265_is_that_of_the_frame_it_comes_with() 
         (Source::H264BFrames, h264, b"MISPmicrosectimein-its-place", b"MISPmicrosectime"),
         (Source::H265OpenGop, h265, x265, identifier),
     ] {
-        for options in ["", "-movflags frag_keyframe+empty_moov+default_base_moof"] {
+        for options in ["", "-movflags frag_keyframe+empty_moov+default_base_moof", "-f mpegts"] {
             let file = source.made(&format!("-i SOURCE {coded} {options}"), "mp4").bytes;
             let stamped = with_time_stamps(&file, place, identifier, 0x1f);
             assert_eq!(summary_of(&stamped).unwrap().in_band, Some(expected), "{source:?}");

@@ -6,10 +6,10 @@ use mp4_atom::{Codec as StsdCodec, Decode, Hvcc, Mp4a, Stsd};
 use sdcard_indexer::container::{Codec, Container, Sample, SampleReader, Track, TrackKind};
 
 use crate::ffmpeg::{Recording, Source};
-use crate::{keyframes_of, samples_of, summary_of};
+use crate::{gstreamer, keyframes_of, samples_of, summary_of};
 
 /// How ffmpeg can be made to write it.
-const OPTIONS: [&str; 8] = [
+pub const OPTIONS: [&str; 8] = [
     "",
     "-mpegts_m2ts_mode 1",
     // Null packets between the others.
@@ -22,6 +22,12 @@ const OPTIONS: [&str; 8] = [
     "-pes_payload_size 0",
     "-pes_payload_size 16000 -mpegts_start_pid 500 -omit_video_pes_length 0",
 ];
+
+/// Sound or pictures alone.
+pub const TRACKS: [&str; 3] = ["-vn", "-an", "-vn -mpegts_m2ts_mode 1"];
+
+/// GStreamer's muxer with its properties.
+pub const GSTREAMER: [&str; 2] = ["mpegtsmux", "mpegtsmux alignment=7 pat-interval=20000"];
 
 /// A packet as ffprobe prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -145,8 +151,18 @@ fn recordings_read_as_ffprobe_reads_them() {
 #[test]
 fn sound_or_pictures_alone_read_as_ffprobe_reads_them() {
     for source in Source::ALL {
-        for options in ["-vn", "-an", "-vn -mpegts_m2ts_mode 1"] {
+        for options in TRACKS {
             agrees_with_ffprobe(&muxed(source, options), &format!("{source:?} {options}"));
+        }
+    }
+}
+
+#[test]
+fn recordings_of_gstreamer_read_as_ffprobe_reads_them() {
+    for source in Source::ALL {
+        for muxer in GSTREAMER {
+            let recording = gstreamer::muxed(source, muxer, "ts");
+            agrees_with_ffprobe(&recording, &format!("{source:?} {muxer}"));
         }
     }
 }

@@ -6,6 +6,7 @@ use sdcard_indexer::container::{self, ContainerError};
 
 use crate::ffmpeg::Source;
 use crate::fixtures::top_level;
+use crate::summary_of;
 
 /// Counts what is asked of the card.
 pub struct Counting<R> {
@@ -40,9 +41,13 @@ pub fn counted<'f, T>(
 
 /// A minute with a keyframe a second; noise makes its pictures as large as those of a camera.
 pub fn minute(options: &str) -> Vec<u8> {
+    minute_in("mp4", options)
+}
+
+fn minute_in(extension: &str, options: &str) -> Vec<u8> {
     let noisy = "-stream_loop 9 -i SOURCE -vf noise=alls=40 -c:v libx264 -preset ultrafast -crf 28 \
                  -g 25 -bf 2 -c:a copy";
-    Source::H264.made(&format!("{noisy} {options}"), "mp4").bytes
+    Source::H264.made(&format!("{noisy} {options}"), extension).bytes
 }
 
 #[test]
@@ -89,5 +94,25 @@ fn head_and_tail_of_a_fragmented_recording_cost_a_few_reads() {
         println!("{what}, {} bytes: (reads, bytes) {extent:?}, walked {walk:?}", file.len());
         assert!(extent.0 <= most_reads, "{what}: {extent:?}");
         assert!(extent.1 < walk.1, "{what}: {extent:?} {walk:?}");
+    }
+}
+
+#[test]
+fn head_and_tail_of_mpeg_ts_cost_little_of_it() {
+    for options in ["", "-mpegts_m2ts_mode 1", "-output_ts_offset 95420"] {
+        let file = minute_in("ts", &format!("-crf 4 {options} -f mpegts"));
+        assert_eq!(summary_of(&file).unwrap().recordings, 1);
+        let walk = counted(&file, container::summarise);
+        let extent = counted(&file, container::extent);
+        println!("{options} {} bytes: (reads, bytes) {extent:?}, walked {walk:?}", file.len());
+        // Head, tail and three glances.
+        assert!(
+            extent.0 < 40 && extent.1 < 500_000 && extent.1 * 8 < walk.1,
+            "{extent:?} {walk:?}"
+        );
+
+        // The same time again: half of it would look like all.
+        let doubled = [&file[..], &file].concat();
+        assert_eq!(summary_of(&doubled).unwrap().recordings, 2);
     }
 }
