@@ -389,7 +389,10 @@ fn reason(error: &ReadError) -> RefusedReason {
     match error {
         ReadError::Gone => RefusedReason::Gone,
         ReadError::Changed => RefusedReason::Changed,
-        ReadError::Io(_) | ReadError::Cut(_) => RefusedReason::CardError,
+        ReadError::Io(_)
+        | ReadError::Cut(_)
+        | ReadError::Altered { .. }
+        | ReadError::Unsteady { .. } => RefusedReason::CardError,
     }
 }
 

@@ -6,12 +6,14 @@
 //!
 //! In the order of the data: [`layout`] tells a time from a name, [`container`] tells what a file holds,
 //! [`recordings`] is where they lie ([`scan`] walks a disk), [`index`] keeps the answers (and [`log`] keeps them over a restart),
-//! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken.
+//! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken,
+//! [`digest`] proves that it is what was recorded.
 
 pub mod clock;
 pub mod container;
 pub mod coverage;
 pub mod cut;
+pub mod digest;
 pub mod durable;
 pub mod identity;
 pub mod index;

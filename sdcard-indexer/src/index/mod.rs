@@ -19,6 +19,7 @@ mod read;
 mod retention;
 mod row;
 mod rows;
+mod seals;
 mod store;
 mod stream;
 mod table;
@@ -40,14 +41,17 @@ use crate::watch::Hint;
 
 pub use locate::{LocateError, Located, LocatedPart};
 pub use problem::{Problem, ProblemKind};
+pub(crate) use read::read_full_at;
 pub use read::{ReadError, SegmentReader};
 pub use retention::{Basis, Forecast, HorizonSpeed};
+pub use seals::{DigestError, Digested};
 pub use store::{Durability, MemoryOnlyReason};
 pub use table::FUTURE_TOLERANCE;
 pub use view::StreamView;
 
 use problem::Told;
 use retention::Filling;
+use seals::Seals;
 use store::Store;
 use stream::{Look, Stream};
 
@@ -72,6 +76,8 @@ pub struct IndexConfig {
     pub join_tolerance: Duration,
     /// An open segment that has not changed for so long is taken as closed.
     pub seal_after: Duration,
+    /// Take a digest of each segment when it is sealed, and keep it beside the log: see [`Index::digest`].
+    pub seal_digest: bool,
     pub scan: ScanLimits,
 }
 
@@ -83,6 +89,7 @@ impl IndexConfig {
             require_mount: false,
             join_tolerance: Duration::from_millis(200),
             seal_after: Duration::from_secs(10),
+            seal_digest: false,
             scan: ScanLimits::default(),
         }
     }
@@ -143,6 +150,7 @@ pub struct Index {
     config: IndexConfig,
     streams: Vec<Stream>,
     store: Store,
+    seals: Seals,
     told: Told,
     durable: Durable,
     /// The card is there, and what its log says has been taken over.
@@ -186,6 +194,7 @@ impl Index {
         let mut index = Index {
             streams: streams.collect(),
             store: Store::new(config.state_dir.clone(), durable),
+            seals: Seals::new(config.state_dir.clone(), durable, config.seal_digest),
             told: Told::default(),
             durable: durable.clone(),
             attached: false,
@@ -216,6 +225,7 @@ impl Index {
             self.save(now);
             if self.card_is_there() {
                 self.store.housekeep(&self.streams, now);
+                self.seals.housekeep(&self.streams);
             }
         }
         self.conclude(sweep, |stream| stream.renew_view(now))
@@ -227,7 +237,8 @@ impl Index {
         let mut sweep = Sweep::default();
         if self.attached {
             for stream in &mut self.streams {
-                sweep.read += stream.read_unread(limit - sweep.read, &mut self.told);
+                sweep.read +=
+                    stream.read_unread(limit - sweep.read, &mut self.seals, &mut self.told);
             }
             self.save(now);
         }
@@ -319,7 +330,7 @@ impl Index {
         version: SegmentVersion,
     ) -> Result<SegmentReader, ReadError> {
         let stream = self.streams.iter_mut().find(|stream| stream.table.find(segment).is_some());
-        stream.ok_or(ReadError::Gone)?.open_segment(segment, version)
+        stream.ok_or(ReadError::Gone)?.open_segment(segment, version, &self.seals)
     }
 
     /// False: a store is not there, as where a root is to lie on a mounted card and does not.
@@ -353,6 +364,7 @@ impl Index {
             for stream in &mut self.streams {
                 stream.clear(self.config.join_tolerance);
             }
+            self.seals.reload();
             self.store.load(&mut self.streams);
         }
         self.attached = there;
@@ -362,6 +374,7 @@ impl Index {
     /// The card may have gone while it was being read.
     fn save(&mut self, now: Timestamp) {
         if self.card_is_there() {
+            self.store.count(now, self.seals.take_written());
             self.store.save(&mut self.streams, now);
         }
     }
@@ -376,7 +389,9 @@ impl Index {
             if let Some(window) = renew_view(stream) {
                 sweep.note_change(&stream.source.stream, window);
             }
-            sweep.unread += stream.unread();
+            let unread = stream.unread();
+            stream.caught_up |= stream.present && unread == 0;
+            sweep.unread += unread;
         }
         (sweep.problems, sweep.problems_untold) = self.told.take();
         sweep.durability_changed = self.store.take_change();

@@ -27,6 +27,11 @@ pub enum ProblemKind {
     Empty,
     #[error("the end is torn: of {size_bytes} bytes, the first {usable_bytes} can be used")]
     Torn { usable_bytes: u64, size_bytes: u64 },
+    #[error(
+        "altered since it was recorded, and nobody wrote to it: of {size_bytes} bytes, the first \
+         {intact_bytes} are as they were"
+    )]
+    Altered { intact_bytes: u64, size_bytes: u64 },
     #[error("the file cannot be read")]
     Unreadable(#[source] io::Error),
     #[error("not a file that can be opened, though named like a segment")]

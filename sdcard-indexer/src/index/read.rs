@@ -4,6 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::container::ContainerError;
 use crate::cut::CutError;
+use crate::digest::{SealDigest, SealedBytes};
 use crate::identity::{FINGERPRINT_BYTES, SegmentVersion};
 use crate::recordings::OpenRecording;
 use crate::segment::FileStamp;
@@ -19,6 +20,11 @@ pub enum ReadError {
     Io(#[source] io::Error),
     #[error("the recording cannot be cut")]
     Cut(#[source] CutError),
+    /// The card itself says so: see [`crate::digest`].
+    #[error("from offset {offset} on, the bytes are not those that were recorded")]
+    Altered { offset: u64 },
+    #[error("at offset {offset}, two reads of the card gave different bytes")]
+    Unsteady { offset: u64 },
 }
 
 impl From<io::Error> for ReadError {
@@ -100,8 +106,16 @@ impl Recording {
         self.fingerprint == version.fingerprint && self.stamp.size_bytes >= version.size_bytes
     }
 
-    pub fn into_reader(self, version: SegmentVersion) -> SegmentReader {
-        SegmentReader { file: self.file, version }
+    pub fn sealed_bytes(&self) -> SealedBytes {
+        SealedBytes { version: self.version(), modified_ns: self.stamp.modified_ns }
+    }
+
+    pub fn into_file(self) -> Box<dyn OpenRecording> {
+        self.file
+    }
+
+    pub fn into_reader(self, version: SegmentVersion, sealed: Option<SealDigest>) -> SegmentReader {
+        SegmentReader { file: self.file, version, sealed }
     }
 
     /// What a window has from the position on.
@@ -167,6 +181,7 @@ pub(crate) fn read_full_at(
 pub struct SegmentReader {
     file: Box<dyn OpenRecording>,
     version: SegmentVersion,
+    sealed: Option<SealDigest>,
 }
 
 impl SegmentReader {
@@ -177,8 +192,25 @@ impl SegmentReader {
         Ok(read_full_at(&*self.file, buffer.get_mut(..length).unwrap_or_default(), offset)?)
     }
 
+    /// Fills `buffer`. [`ReadError::Changed`] where the version had these bytes, and the recording has them
+    /// no longer: it was cut off since.
+    pub fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        let whole = self.read_at(offset, buffer)? == buffer.len();
+        if whole { Ok(()) } else { Err(ReadError::Changed) }
+    }
+
     pub fn version(&self) -> SegmentVersion {
         self.version
+    }
+
+    /// What these bytes were when the segment was sealed, where that is known.
+    pub fn sealed(&self) -> Option<&SealDigest> {
+        self.sealed.as_ref()
+    }
+
+    /// See [`OpenRecording::forget_cached`].
+    pub(crate) fn forget_cached(&self) -> Result<bool, ReadError> {
+        Ok(self.file.forget_cached()?)
     }
 }
 
@@ -224,7 +256,7 @@ mod tests {
         assert!(recording.holds(version));
         let longer = SegmentVersion { size_bytes: 6_001, ..version };
         assert!(!recording.holds(longer));
-        let reader = recording.into_reader(version);
+        let reader = recording.into_reader(version, None);
         let mut buffer = [0; 4_096];
         assert_eq!(reader.read_at(0, &mut buffer).unwrap(), 4_096);
         assert_eq!(reader.read_at(4_096, &mut buffer).unwrap(), 904);

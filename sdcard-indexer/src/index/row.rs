@@ -46,6 +46,14 @@ pub struct Row {
     usable_bytes: Packed<5>,
 }
 
+/// A stamp as far as a row remembers it.
+pub fn remembered(stamp: FileStamp) -> FileStamp {
+    FileStamp {
+        size_bytes: Packed::<6>::new(stamp.size_bytes).get(),
+        modified_ns: pack_modified(stamp.modified_ns).get() as i64 * MODIFIED_STEP_NS,
+    }
+}
+
 /// What is true of a row, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flag(u16);

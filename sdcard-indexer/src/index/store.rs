@@ -83,6 +83,13 @@ impl Store {
         self.log.as_ref().map(|log| log.written().clone()).unwrap_or_default()
     }
 
+    /// What else was written to the same folder.
+    pub fn count(&mut self, now: Timestamp, bytes: u64) {
+        if let (Some(log), true) = (&mut self.log, bytes > 0) {
+            log.count(now, bytes);
+        }
+    }
+
     /// The card has been changed for another one.
     pub fn is_anothers(&self) -> bool {
         self.log.as_ref().is_some_and(Log::is_anothers)

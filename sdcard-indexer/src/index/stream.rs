@@ -7,15 +7,17 @@ use std::time::Duration;
 use super::problem::{ProblemKind, Told};
 use super::read::{ReadError, Recording, SegmentReader};
 use super::row::Key;
+use super::seals::Seals;
 use super::table::{Extent, Reading, Table};
 use super::view::StreamView;
 use super::{IndexConfig, StreamSource};
 use crate::container::{self, ContainerError};
+use crate::digest::SealedBytes;
 use crate::identity::{FINGERPRINT_BYTES, SegmentId, SegmentVersion};
 use crate::layout::NamedTime;
 use crate::recordings::{Listed, Recordings};
 use crate::scan::UnlistedReason;
-use crate::segment::{FileStamp, path_bytes};
+use crate::segment::{FileStamp, Segment, path_bytes};
 use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
@@ -32,6 +34,8 @@ pub(super) struct Stream {
     read_since: usize,
     /// Its folder could be listed when that was last tried.
     pub present: bool,
+    /// What was there at the start has been read: what is sealed from here on is sealed before our eyes.
+    pub caught_up: bool,
 }
 
 /// Files whose places are looked up at once.
@@ -80,6 +84,7 @@ impl Stream {
             viewed: None,
             read_since: 0,
             present: false,
+            caught_up: false,
         }
     }
 
@@ -96,6 +101,7 @@ impl Stream {
     pub fn clear(&mut self, join_tolerance: Duration) {
         self.table = blank_table(&self.source, join_tolerance);
         self.viewed = None;
+        self.caught_up = false;
     }
 
     /// Brings the view up to date, and says in which window what is held or gone has changed.
@@ -202,26 +208,28 @@ impl Stream {
     }
 
     /// Opens at most `limit` files, and returns how many.
-    pub fn read_unread(&mut self, limit: usize, told: &mut Told) -> usize {
+    pub fn read_unread(&mut self, limit: usize, seals: &mut Seals, told: &mut Told) -> usize {
         let mut read = 0;
         while read < limit {
             let portion: Vec<Key> = self.to_read().take(PORTION.min(limit - read)).collect();
             if portion.is_empty() {
                 break;
             }
-            portion.iter().for_each(|key| self.read_one(*key, told));
+            portion.iter().for_each(|key| self.read_one(*key, seals, told));
             read += portion.len();
         }
         self.read_since += read;
         read
     }
 
-    fn read_one(&mut self, key: Key, told: &mut Told) {
+    fn read_one(&mut self, key: Key, seals: &mut Seals, told: &mut Told) {
         let Some(segment) = self.table.segment(key) else { return };
-        let recording = self.open(&segment.path);
         let walk = self.table.is_doubted(key);
-        match recording.and_then(|recording| look_inside(recording, segment.sealed, walk)) {
+        match self.look_inside(&segment, walk, seals) {
             Ok((reading, problem)) => {
+                if segment.sealed && self.caught_up && reading.held.is_some() {
+                    seals.enqueue(segment.id);
+                }
                 if let Some(kind) = problem {
                     told.tell(&self.source.stream, &segment.path, kind);
                 }
@@ -238,6 +246,46 @@ impl Stream {
         }
     }
 
+    /// Tier T1 of one recording, from its head and tail or, where these left a doubt, from all of it. What is
+    /// wrong with it is told of a sealed one only: one that is being written may well be without its index, or
+    /// torn. One with fewer bytes than its fingerprint covers is not used yet, because these would change. Of
+    /// one that was altered since it was sealed, nothing behind the first altered block is looked at.
+    fn look_inside(
+        &self,
+        segment: &Segment,
+        walk: bool,
+        seals: &mut Seals,
+    ) -> io::Result<(Reading, Option<ProblemKind>)> {
+        let mut recording = self.open(&segment.path)?;
+        seals.judge_head(&self.source.stream, segment, &recording);
+        let intact_bytes = seals.intact_bytes(segment.id, recording.sealed_bytes());
+        let (stamp, fingerprint) = (recording.stamp, recording.fingerprint);
+        let size_bytes = stamp.size_bytes;
+        let good_bytes = intact_bytes.unwrap_or(size_bytes);
+        let walked = walk || intact_bytes.is_some();
+        let summary = match walked {
+            true => container::summarise(&mut recording, good_bytes),
+            false => container::extent(&mut recording, size_bytes),
+        };
+        let (held, problem) = match summary {
+            Ok(summary) => {
+                let usable_bytes = summary.whole_bytes;
+                let torn = ProblemKind::Torn { usable_bytes, size_bytes };
+                let problem = summary.torn.then_some(torn);
+                (Some(Extent { duration: summary.duration, usable_bytes }), problem)
+            }
+            Err(ContainerError::Io(error)) => return Err(error),
+            Err(ContainerError::Empty) => (None, Some(ProblemKind::Empty)),
+            Err(error) => (None, Some(ProblemKind::Malformed(error))),
+        };
+        let altered = |intact_bytes| ProblemKind::Altered { intact_bytes, size_bytes };
+        let problem = intact_bytes.map(altered).or(problem);
+        let sealed = segment.sealed;
+        let steady = |held: &Extent| sealed || held.usable_bytes >= FINGERPRINT_BYTES as u64;
+        let reading = Reading { stamp, fingerprint, held: held.filter(steady), walked };
+        Ok((reading, problem.filter(|_| sealed)))
+    }
+
     pub fn path_of(&self, id: SegmentId) -> Option<PathBuf> {
         self.table.find(id).map(|segment| self.source.root.join(&segment.path))
     }
@@ -247,13 +295,18 @@ impl Stream {
         &mut self,
         id: SegmentId,
         version: SegmentVersion,
+        seals: &Seals,
     ) -> Result<SegmentReader, ReadError> {
-        let recording = self.open(&self.table.find(id).ok_or(ReadError::Gone)?.path)?;
+        let segment = self.table.find(id).ok_or(ReadError::Gone)?;
+        let recording = self.open(&segment.path)?;
         if !recording.holds(version) {
             self.table.mistrust(id);
             return Err(ReadError::Changed);
         }
-        Ok(recording.into_reader(version))
+        let bytes = SealedBytes { version, ..recording.sealed_bytes() };
+        let stream = &self.source.stream;
+        let sealed = segment.sealed.then(|| seals.find(stream, &segment, bytes)).flatten();
+        Ok(recording.into_reader(version, sealed))
     }
 }
 
@@ -307,35 +360,6 @@ impl Listing<'_, '_> {
     fn tell(&mut self, name: &Path, kind: ProblemKind) {
         self.look.told.tell(&self.source.stream, name, kind);
     }
-}
-
-/// Tier T1 of one file, from its head and tail or, where these left a doubt, from all of it. What is wrong with it is told of a sealed one only: one that is being written
-/// may well be without its index, or torn. One with fewer bytes than its fingerprint covers is not used
-/// yet, because these would change.
-fn look_inside(
-    mut recording: Recording,
-    sealed: bool,
-    walk: bool,
-) -> io::Result<(Reading, Option<ProblemKind>)> {
-    let (stamp, fingerprint) = (recording.stamp, recording.fingerprint);
-    let size_bytes = stamp.size_bytes;
-    let summary = match walk {
-        true => container::summarise(&mut recording, size_bytes),
-        false => container::extent(&mut recording, size_bytes),
-    };
-    let (held, problem) = match summary {
-        Ok(summary) => {
-            let usable_bytes = summary.whole_bytes;
-            let problem = summary.torn.then_some(ProblemKind::Torn { usable_bytes, size_bytes });
-            (Some(Extent { duration: summary.duration, usable_bytes }), problem)
-        }
-        Err(ContainerError::Io(error)) => return Err(error),
-        Err(ContainerError::Empty) => (None, Some(ProblemKind::Empty)),
-        Err(error) => (None, Some(ProblemKind::Malformed(error))),
-    };
-    let steady = |held: &Extent| sealed || held.usable_bytes >= FINGERPRINT_BYTES as u64;
-    let reading = Reading { stamp, fingerprint, held: held.filter(steady), walked: walk };
-    Ok((reading, problem.filter(|_| sealed)))
 }
 
 /// The ONVIF object storage format closes a run of segments with an empty object `…_end`.

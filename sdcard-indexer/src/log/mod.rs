@@ -288,6 +288,11 @@ impl Log {
         &self.written
     }
 
+    /// Adds to the figures what others have written to the folder.
+    pub fn count(&mut self, now: Timestamp, bytes: u64) {
+        self.written.add(now, bytes);
+    }
+
     /// Another card lies where the one was that the last replay was of.
     pub fn is_anothers(&self) -> bool {
         let now = || CardIdentity::of(&self.durable, &self.folder);

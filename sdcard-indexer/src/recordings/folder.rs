@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,9 +10,6 @@ use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use super::{Listed, OpenRecording, Recordings};
 use crate::scan::{Found, ScanLimits, Walk};
 use crate::segment::FileStamp;
-
-/// Page sizes of the machines that Linux runs on, at their largest: 64 KiB.
-const LARGEST_PAGE_BYTES: u64 = 65_536;
 
 /// A directory tree. Links are not followed and names with a leading dot do not exist: see [`crate::scan`].
 #[derive(Clone, Debug)]
@@ -96,15 +92,11 @@ impl OpenRecording for File {
         FileExt::read_at(self, buffer, offset)
     }
 
-    /// The kernel drops whole pages only, and of those none that is still to be written back. A file system
-    /// that lives in memory has nothing behind its pages.
-    fn forget_cached(&self, bytes: Range<u64>) -> io::Result<bool> {
-        let start = bytes.start - bytes.start % LARGEST_PAGE_BYTES;
-        let end = bytes.end.checked_next_multiple_of(LARGEST_PAGE_BYTES).unwrap_or(bytes.end);
-        let out_of_range = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let offset = start.try_into().map_err(out_of_range)?;
-        let length = (end - start).try_into().map_err(out_of_range)?;
-        posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    /// Asked of the whole file, length 0 being "to its end": the kernel keeps files in runs of pages, and
+    /// drops none of which only a part was asked for, and none that is still to be written back. A file
+    /// system that lives in memory has nothing behind its pages.
+    fn forget_cached(&self) -> io::Result<bool> {
+        posix_fadvise(self, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
         Ok(true)
     }
 }

@@ -35,7 +35,6 @@ mod folder;
 
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{Layout, NamedTime};
@@ -106,7 +105,7 @@ pub trait OpenRecording: fmt::Debug + Send {
     /// overwrites in place, that is to be found out *after* the bytes were read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Has memory forget what it keeps of these bytes, so that the next read asks the medium itself. False
+    /// Has memory forget what it keeps of the recording, so that the next read asks the medium itself. False
     /// where the store has no way to: what is read then may come from memory.
-    fn forget_cached(&self, bytes: Range<u64>) -> io::Result<bool>;
+    fn forget_cached(&self) -> io::Result<bool>;
 }

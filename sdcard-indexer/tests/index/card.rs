@@ -22,6 +22,9 @@ pub struct Clips {
     /// The same length, other pictures.
     pub other: Vec<u8>,
     pub plain: Vec<u8>,
+    /// Some MiB, so that a segment has several blocks.
+    pub large: Vec<u8>,
+    pub large_plain: Vec<u8>,
 }
 
 pub fn clips() -> &'static Clips {
@@ -32,9 +35,14 @@ pub fn clips() -> &'static Clips {
             fragmented: encode("testsrc", &fragmented),
             other: encode("smptebars", &fragmented),
             plain: encode("testsrc", &[]),
+            large: encode("testsrc", &[&NOISE[..], &fragmented].concat()),
+            large_plain: encode("testsrc", &NOISE),
         }
     })
 }
+
+/// What hardly compresses.
+const NOISE: [&str; 4] = ["-vf", "noise=alls=100:allf=t", "-crf", "15"];
 
 fn encode(pictures: &str, options: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();

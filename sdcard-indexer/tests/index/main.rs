@@ -5,6 +5,7 @@ mod card;
 mod faults;
 mod faulty_disk;
 mod retention;
+mod seals;
 mod watching;
 
 use std::fs::{self, File};
@@ -37,6 +38,7 @@ fn problems(sweep: &Sweep) -> Vec<(String, &'static str)> {
         ProblemKind::Foreign => "foreign",
         ProblemKind::Future => "future",
         ProblemKind::Malformed(_) => "malformed",
+        ProblemKind::Altered { .. } => "altered",
     };
     let problems = sweep.problems.iter();
     let mut all: Vec<_> =
