@@ -16,7 +16,7 @@ use sdcard_indexer::cut::{CutLimits, PartMedia, cut, part_samples};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-const FIXTURES: [&[u8]; 7] = [
+const FIXTURES: [&[u8]; 8] = [
     include_bytes!("fixtures/h264-aac-fragmented.mp4"),
     include_bytes!("fixtures/h264-bframes-every-frame.mp4"),
     include_bytes!("fixtures/h264-bframes-aac-plain.mp4"),
@@ -24,6 +24,7 @@ const FIXTURES: [&[u8]; 7] = [
     include_bytes!("fixtures/aac-fragmented.mp4"),
     TRANSPORT,
     include_bytes!("fixtures/h265-opus.m2ts"),
+    include_bytes!("fixtures/h264-bframes-aac.mkv"),
 ];
 const TRANSPORT: &[u8] = include_bytes!("fixtures/h264-bframes-aac.ts");
 
@@ -336,4 +337,48 @@ fn two_hours_of_mpeg_ts_take_the_memory_of_a_minute() {
     assert!(part_samples(&parts[0].needs, u64::MAX).unwrap().len() >= 45 * 10);
     // Two streams are walked at once.
     assert!(peak < 256 * KIB, "{peak} bytes");
+}
+
+/// An hour without cues: clusters of a second, the frames holes. Each block is read for itself.
+fn an_hour_of_matroska() -> File {
+    let fixture = FIXTURES.last().expect("there are some");
+    let cluster = [0x1f, 0x43, 0xb6, 0x75];
+    let head = fixture.windows(4).position(|id| id == cluster).expect("it has clusters");
+    let segment = fixture.windows(4).position(|id| id == [0x18, 0x53, 0x80, 0x67]);
+    let mut head = fixture[..head].to_vec();
+    let size = segment.expect("it has one") + 4;
+    head[size..size + 8].copy_from_slice(&[0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    let file = tempfile::tempfile().unwrap();
+    let mut writer = BufWriter::new(file);
+    writer.write_all(&head).unwrap();
+    let mut at = head.len() as u64;
+    for second in 0..3600_u32 {
+        let time = (second * 1000).to_be_bytes();
+        let open_cluster = [&cluster[..], &[0xff, 0xe7, 0x84], &time].concat();
+        writer.write_all(&open_cluster).unwrap();
+        at += open_cluster.len() as u64;
+        for frame in 0..25_u16 {
+            let [high, low] = (frame * 40).to_be_bytes();
+            let size = (0x1000_0000 | (FRAME_BYTES + 4)).to_be_bytes();
+            let keyframe = if frame == 0 { 0x80 } else { 0 };
+            let block = [&[0xa3][..], &size, &[0x81, high, low, keyframe]].concat();
+            writer.write_all(&block).unwrap();
+            at += block.len() as u64 + u64::from(FRAME_BYTES);
+            writer.seek(SeekFrom::Start(at)).unwrap();
+        }
+    }
+    let file = writer.into_inner().unwrap();
+    file.set_len(at).unwrap();
+    file
+}
+
+#[test]
+fn an_hour_of_matroska_takes_the_memory_of_a_second() {
+    let _alone = alone();
+    let mut file = an_hour_of_matroska();
+    let file_bytes = file.metadata().unwrap().len();
+    let (summary, peak) = peak_of(|| container::summarise(&mut file, file_bytes).unwrap());
+    println!("Matroska: summarise took {peak} bytes for {file_bytes} bytes of recording");
+    assert_eq!((summary.duration.as_secs(), summary.torn), (3600, false));
+    assert!(peak < 64 * KIB, "{peak} bytes");
 }

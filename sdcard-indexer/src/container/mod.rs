@@ -16,6 +16,7 @@ mod fmp4;
 mod fragment_index;
 mod in_band;
 mod isobmff;
+mod matroska;
 mod movie;
 mod mp4;
 mod mpegts;
@@ -63,6 +64,8 @@ pub enum ContainerError {
     NoIndex,
     #[error("no track holds a sample")]
     NoSamples,
+    #[error("{what} at byte {offset} cannot be used")]
+    Unsupported { offset: u64, what: &'static str },
     #[error("malformed at byte {offset}: {what}")]
     Malformed { offset: u64, what: &'static str },
     #[error("{what} at byte {offset} is larger than the {limit} this reader allows")]
@@ -79,13 +82,13 @@ pub struct Summary {
     pub duration: Duration,
     /// Bytes from the start of the file that are whole: a torn tail lies beyond. A fragment is whole with
     /// the last byte of its `mdat`, any other box with its own; of a plain MP4 whose `mdat` is cut off, the
-    /// samples of the primary track before the cut are.
+    /// samples of the primary track before the cut are. A Matroska block is whole with its own last byte.
     pub whole_bytes: u64,
     /// The first sample of the primary track is a keyframe.
     pub starts_with_keyframe: bool,
-    /// The file ends in the middle of a fragment or box.
+    /// The file ends in the middle of a fragment, box or element.
     pub torn: bool,
-    /// Recordings that follow one another in the file (a second `ftyp`/`moov`); 1 ordinarily.
+    /// Recordings that follow one another in the file (a second `ftyp`/`moov`, or EBML header); 1 ordinarily.
     pub recordings: u32,
     /// When the first recording says that it was made.
     pub in_band: Option<InBandTime>,
@@ -119,7 +122,7 @@ impl End {
 /// Tier T1, exact. `file_bytes` is the size to believe: bytes past it do not exist.
 ///
 /// Reads the sample tables of a plain MP4's primary track, or each fragment's `moof`: one read of a page a
-/// fragment, as hopping over them would cost.
+/// fragment, as hopping over them would cost. Of Matroska, the head of each block: a page for each large frame.
 pub fn summarise<R: Read + Seek>(
     reader: &mut R,
     file_bytes: u64,
@@ -132,7 +135,8 @@ pub fn summarise<R: Read + Seek>(
 /// Of a plain MP4 reads only how long samples last and are put off, not where they lie. Of a fragmented one the
 /// first and the last fragments: a page or two each where `sidx` or `mfra` leads there, else the last fragment
 /// and up to 64 KiB before it in one piece; where fragments are so few for their size that this would cost more,
-/// each one's `moof`. What lies between head and tail is not seen: damage there, and another recording behind
+/// each one's `moof`. Of Matroska, where a segment ends with the file and has cues: these, and the blocks from its
+/// last keyframe on. What lies between head and tail is not seen: damage there, and another recording behind
 /// the first if it counts on. Who finds a hole behind a segment asks [`summarise`].
 pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
     summary(Walk::open(reader, file_bytes)?, Walk::skip_to_tail)

@@ -10,7 +10,7 @@ use super::boxes::{Source, Window};
 use super::in_band::InBandTime;
 use super::track::{MediaTime, Sample, Track};
 use super::{Container, ContainerError, End};
-use super::{isobmff, mpegts};
+use super::{isobmff, matroska, mpegts};
 
 /// More samples than this are not a recording: 8 hours at 1165 a second. Tables may speak of as many as they
 /// like in few bytes.
@@ -21,6 +21,7 @@ const MAX_SAMPLES: u32 = 1 << 25;
 pub(super) enum Format {
     Boxes,
     Packets(mpegts::Grid),
+    Matroska,
 }
 
 impl Format {
@@ -32,6 +33,8 @@ impl Format {
             Err(ContainerError::Empty)
         } else if isobmff::recognises(source, window)? {
             Ok(Format::Boxes)
+        } else if matroska::recognises(source, window)? {
+            Ok(Format::Matroska)
         } else if let Some(grid) = mpegts::Grid::find(source)? {
             Ok(Format::Packets(grid))
         } else {
@@ -54,6 +57,9 @@ impl Format {
             Format::Packets(grid) => {
                 mpegts::find_recording(source, grid, at, zero).map(Recording::Packets)
             }
+            Format::Matroska => {
+                matroska::find_recording(source, window, at, zero).map(Recording::Matroska)
+            }
         }
     }
 }
@@ -63,6 +69,7 @@ impl Format {
 pub(crate) enum Recording {
     Boxes(isobmff::Recording),
     Packets(mpegts::Recording),
+    Matroska(matroska::Recording),
 }
 
 impl Recording {
@@ -70,6 +77,7 @@ impl Recording {
         match self {
             Recording::Boxes(recording) => recording.container,
             Recording::Packets(_) => Container::MpegTs,
+            Recording::Matroska(_) => Container::Matroska,
         }
     }
 
@@ -77,6 +85,7 @@ impl Recording {
         let count = match self {
             Recording::Boxes(recording) => recording.track_count(),
             Recording::Packets(recording) => recording.tracks.len(),
+            Recording::Matroska(recording) => recording.track_count(),
         };
         (0..count).map(|index| self.track(index).expect("each of the count exists"))
     }
@@ -85,6 +94,7 @@ impl Recording {
         match self {
             Recording::Boxes(recording) => recording.track(index),
             Recording::Packets(recording) => recording.tracks.get(index),
+            Recording::Matroska(recording) => recording.track(index),
         }
     }
 
@@ -93,6 +103,7 @@ impl Recording {
         match self {
             Recording::Boxes(recording) => recording.primary,
             Recording::Packets(recording) => recording.primary,
+            Recording::Matroska(recording) => recording.primary,
         }
     }
 
@@ -105,6 +116,7 @@ impl Recording {
         match self {
             Recording::Boxes(recording) => recording.cursor(track, window).map(Cursor::Boxes),
             Recording::Packets(recording) => recording.cursor(track).map(Cursor::Packets),
+            Recording::Matroska(recording) => recording.cursor(track, window).map(Cursor::Matroska),
         }
     }
 
@@ -123,6 +135,9 @@ impl Recording {
                 let tail = recording.tail(source)?;
                 Ok(tail.map(|(cursor, end)| (Cursor::Packets(cursor), end)))
             }
+            Recording::Matroska(recording) => Ok(recording
+                .tail(source, window)?
+                .map(|(cursor, end)| (Cursor::Matroska(cursor), end))),
         }
     }
 
@@ -151,6 +166,7 @@ impl Recording {
         match self {
             Recording::Boxes(recording) => recording.in_band(source, window, first),
             Recording::Packets(recording) => recording.in_band(source, first),
+            Recording::Matroska(recording) => recording.in_band(source, window, first),
         }
     }
 }
@@ -161,6 +177,7 @@ impl Recording {
 pub(crate) enum Cursor {
     Boxes(isobmff::Cursor),
     Packets(mpegts::Cursor),
+    Matroska(matroska::Cursor),
 }
 
 impl Cursor {
@@ -171,6 +188,7 @@ impl Cursor {
         match self {
             Cursor::Boxes(cursor) => cursor.next(source),
             Cursor::Packets(cursor) => cursor.next(source),
+            Cursor::Matroska(cursor) => cursor.next(source),
         }
     }
 
@@ -179,6 +197,7 @@ impl Cursor {
         match self {
             Cursor::Boxes(cursor) => cursor.end(),
             Cursor::Packets(cursor) => cursor.end(),
+            Cursor::Matroska(cursor) => cursor.end(),
         }
     }
 }

@@ -88,8 +88,10 @@ fn recordings() -> Vec<Vec<u8>> {
     for source in Source::ALL {
         files.extend([fragmented, anywhere, ""].map(|options| source.muxed(options).bytes));
         files.push(source.made("-i SOURCE -c copy -f mpegts -muxrate 1M", "ts").bytes);
+        files.push(source.made("-i SOURCE -c copy", "mkv").bytes);
     }
     files.push([fixtures::H264_AAC_FRAGMENTED, fixtures::H265_AAC_FASTSTART].concat());
+    files.push([fixtures::H264_BFRAMES_AAC_MATROSKA; 2].concat());
     // The second one's zero lies between ticks of its own.
     files.push([fixtures::AAC_FRAGMENTED, fixtures::H264_BFRAMES_AAC_PLAIN].concat());
     files.push([fixtures::H264_BFRAMES_AAC_TS; 2].concat());

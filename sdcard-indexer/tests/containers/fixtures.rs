@@ -7,6 +7,9 @@ pub const H264_BFRAMES_AAC_PLAIN: &[u8] = include_bytes!("../fixtures/h264-bfram
 pub const H265_AAC_FASTSTART: &[u8] = include_bytes!("../fixtures/h265-aac-faststart.mp4");
 pub const AAC_FRAGMENTED: &[u8] = include_bytes!("../fixtures/aac-fragmented.mp4");
 
+pub const H264_BFRAMES_AAC_MATROSKA: &[u8] = include_bytes!("../fixtures/h264-bframes-aac.mkv");
+
+/// Those of boxes.
 pub const ALL: [&[u8]; 5] = [
     H264_AAC_FRAGMENTED,
     H264_BFRAMES_EVERY_FRAME,

@@ -13,6 +13,7 @@ mod ffmpeg;
 mod fixtures;
 mod gstreamer;
 mod in_band;
+mod matroska;
 mod mpegts;
 mod mpegts_damaged;
 mod odd;
