@@ -51,5 +51,10 @@ make mpegts/sound.ts -vn -f mpegts
 ffmpeg -nostdin -loglevel error -y -i "$scratch/source.mp4" -fflags +bitexact -c:v libx265 -c:a libopus \
     -x265-params log-level=none:info=0 -f mpegts mpegts/h265-opus.ts
 cat mpegts/sound.ts mpegts/pictures-and-sound.ts mpegts/sound.ts > mpegts/three.ts
+# Laces and block groups beside them are what `tests/containers/matroska.rs` makes of its fixture.
+make matroska/cues.mkv
+make matroska/live.mkv -live 1 -cluster_time_limit 300
+make matroska/sound.webm -vn -c:a libopus
+gst matroska/gstreamer.mkv matroskamux
 
 cargo run --quiet --manifest-path ../Cargo.toml --target-dir ../../../target/fuzz --example seeds
