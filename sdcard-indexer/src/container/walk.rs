@@ -152,7 +152,7 @@ impl Recording {
             Recording::Boxes(recording) => {
                 Ok(recording.near(source, window, time)?.map(|near| near.map(Cursor::Boxes)))
             }
-            Recording::Packets(_) => Ok(None),
+            Recording::Packets(_) | Recording::Matroska(_) => Ok(None),
         }
     }
 

@@ -5,7 +5,7 @@ use sdcard_indexer::container::{Codec, Container, TrackKind};
 use crate::against_ffprobe::agrees_with_ffprobe;
 use crate::atom::{self, Defaults};
 use crate::ffmpeg::{Recording, Source};
-use crate::{gstreamer, mpegts, summary_of};
+use crate::{gstreamer, matroska, mpegts, summary_of};
 
 const FRAGMENTED: [&str; 10] = [
     "-movflags frag_keyframe+empty_moov+default_base_moof",
@@ -125,6 +125,9 @@ fn listing() -> String {
         ("By GStreamer", items(&muxers)),
         ("MPEG-TS, by ffmpeg", [items(&mpegts::OPTIONS), items(&mpegts::TRACKS)].concat()),
         ("MPEG-TS, by GStreamer", items(&mpegts::GSTREAMER)),
+        ("Matroska, by ffmpeg", items(&matroska::FFMPEG)),
+        ("Matroska of other tracks, by ffmpeg from H264BFrames", items(&matroska::TRACKS)),
+        ("Matroska, by GStreamer", items(&matroska::GSTREAMER)),
         ("By mp4-atom", atoms.map(|text| format!("- {text}")).to_vec()),
     ]
     .map(|(title, lines)| format!("### {title}\n\n{}\n", lines.join("\n")))

@@ -8,32 +8,45 @@ use sdcard_indexer::container::{
 use crate::ffmpeg::{Recording, Source};
 use crate::fixtures::H264_BFRAMES_AAC_MATROSKA as FIXTURE;
 use crate::reads::counted;
-use crate::{keyframes_of, samples_of, summary_of};
+use crate::{gstreamer, keyframes_of, samples_of, summary_of};
 
 /// Where ffmpeg puts the cues, and how it divides clusters.
-const LAYOUTS: [&str; 5] = [
+pub const FFMPEG: [&str; 6] = [
     "",
     "-reserve_index_space 2000",
     "-cues_to_front 1",
     "-cluster_time_limit 300",
     "-cluster_size_limit 3000",
+    // The segment's size is open, and there are no cues.
+    "-live 1",
 ];
+
+/// Sound or pictures alone, and uncompressed sound: what ffmpeg is told.
+pub const TRACKS: [&str; 5] = [
+    "-c copy -an",
+    "-c copy -vn",
+    "-c:v copy -c:a pcm_alaw -ar 8000 -ac 1",
+    "-c:v copy -c:a pcm_mulaw -ar 8000 -ac 1",
+    "-c:v copy -c:a pcm_s16le -ar 8000 -ac 1",
+];
+
+/// GStreamer's muxer with its properties.
+pub const GSTREAMER: [&str; 2] = ["matroskamux", "matroskamux streamable=true"];
 
 /// When a frame is shown, its size, where it lies, and whether it is a keyframe.
 type Packet = (i64, u32, u64, bool);
 
-/// What ffprobe says of each packet. It counts positions from a block's body: a frame without lacing lies behind
-/// four bytes of head. Compare with `assert!(a == b)`: printed, they fill the screen.
-fn expected(recording: &Recording, stream: usize) -> Vec<Packet> {
-    let lines = recording.probe("-show_entries packet=stream_index,pts,size,pos,flags");
-    let of_stream = lines.iter().filter(|fields| fields[0] == stream.to_string());
-    of_stream
-        .map(|fields| {
-            let number = |at: usize| fields[at].parse::<i64>().unwrap();
-            let (size, pos) = (number(2) as u32, number(3) as u64 + 4);
-            (number(1), size, pos, fields[4].starts_with('K'))
-        })
-        .collect()
+/// What ffprobe says of each packet of each stream. It counts positions from a block's body: a frame without lacing
+/// lies behind four bytes of head. Compare with `assert!(a == b)`: printed, they fill the screen.
+fn expected(recording: &Recording) -> Vec<Vec<Packet>> {
+    let mut streams = Vec::new();
+    for fields in recording.probe("-show_entries packet=stream_index,pts,size,pos,flags") {
+        let number = |at: usize| fields[at].parse::<i64>().unwrap();
+        let (stream, size, pos) = (number(0) as usize, number(2) as u32, number(3) as u64 + 4);
+        streams.resize(streams.len().max(stream + 1), Vec::new());
+        streams[stream].push((number(1), size, pos, fields[4].starts_with('K')));
+    }
+    streams
 }
 
 fn found(samples: &[(Track, Sample)], stream: usize) -> Vec<Packet> {
@@ -45,18 +58,19 @@ fn found(samples: &[(Track, Sample)], stream: usize) -> Vec<Packet> {
 fn agrees_with_ffprobe(recording: &Recording, what: &str) {
     let samples = samples_of(&recording.bytes).expect(what);
     let summary = summary_of(&recording.bytes).expect(what);
+    let expected = expected(recording);
     assert_eq!(summary.container, Container::Matroska, "{what}");
     assert_eq!(summary.whole_bytes, recording.bytes.len() as u64, "{what}");
     assert_eq!((summary.torn, summary.recordings), (false, 1), "{what}");
     assert!(summary.starts_with_keyframe, "{what}");
     for (stream, track) in summary.tracks.iter().enumerate() {
         assert_eq!(track.timescale, 1000, "{what}");
-        assert!(found(&samples, stream) == expected(recording, stream), "{what}, {stream}");
+        assert!(found(&samples, stream) == expected[stream], "{what}, {stream}");
         are_decoded_in_order(&samples, stream, what);
     }
 
     let video = summary.tracks.iter().position(|track| track.kind == TrackKind::Video);
-    let primary = expected(recording, video.unwrap_or(0));
+    let primary = &expected[video.unwrap_or(0)];
     if video.is_some() {
         let keyframes = primary.iter().filter(|(.., keyframe)| *keyframe);
         let expected: Vec<_> =
@@ -85,50 +99,46 @@ fn are_decoded_in_order(samples: &[(Track, Sample)], stream: usize, what: &str) 
 }
 
 #[test]
-fn recordings_read_as_ffprobe_reads_them() {
+fn recordings_of_ffmpeg_read_as_ffprobe_reads_them() {
     for source in Source::ALL {
-        for options in LAYOUTS {
+        for options in FFMPEG {
             let recording = source.made(&format!("-i SOURCE -c copy {options}"), "mkv");
             agrees_with_ffprobe(&recording, &format!("{source:?} {options}"));
         }
     }
 }
 
-/// Segment and clusters of open size, no cues.
 #[test]
-fn live_recordings_read_as_ffprobe_reads_them() {
-    for source in Source::ALL {
-        let recording = source.made("-i SOURCE -c copy -live 1", "mkv");
-        agrees_with_ffprobe(&recording, &format!("{source:?} live"));
+fn recordings_of_other_tracks_read_as_ffprobe_reads_them() {
+    for options in TRACKS {
+        let recording = Source::H264BFrames.made(&format!("-i SOURCE {options}"), "mkv");
+        agrees_with_ffprobe(&recording, options);
+        let codec = match options {
+            _ if options.contains("alaw") => Codec::Pcma,
+            _ if options.contains("mulaw") => Codec::Pcmu,
+            _ if options.contains("s16le") => Codec::Other(*b"sowt"),
+            _ => continue,
+        };
+        assert_eq!(summary_of(&recording.bytes).unwrap().tracks[1].codec, codec);
     }
 }
 
 #[test]
-fn sound_or_pictures_alone_read_as_ffprobe_reads_them() {
-    for (options, kind) in [("-vn", TrackKind::Audio), ("-an", TrackKind::Video)] {
-        let recording = Source::H264.made(&format!("-i SOURCE -c copy {options}"), "mkv");
-        agrees_with_ffprobe(&recording, options);
-        assert_eq!(summary_of(&recording.bytes).unwrap().tracks[0].kind, kind);
+fn recordings_of_gstreamer_read_as_ffprobe_reads_them() {
+    for source in Source::ALL {
+        for muxer in GSTREAMER {
+            let recording = gstreamer::muxed(source, muxer, "mkv");
+            agrees_with_ffprobe(&recording, &format!("{source:?} {muxer}"));
+        }
     }
+}
+
+#[test]
+fn webm_of_sound_alone_has_a_keyframe_about_every_second() {
     let webm = Source::H264Opus.made("-i SOURCE -vn -c copy", "webm");
     agrees_with_ffprobe(&webm, "WebM");
     let keyframes = keyframes_of(&webm.bytes).unwrap();
-    assert!((6..=7).contains(&keyframes.len()), "about one a second: {keyframes:?}");
-}
-
-#[test]
-fn uncompressed_sound_reads_as_ffprobe_reads_it() {
-    let codecs = [
-        ("pcm_alaw", Codec::Pcma),
-        ("pcm_mulaw", Codec::Pcmu),
-        ("pcm_s16le", Codec::Other(*b"sowt")),
-    ];
-    for (encoder, codec) in codecs {
-        let options = format!("-i SOURCE -c:v copy -c:a {encoder} -ar 8000 -ac 1");
-        let recording = Source::H264.made(&options, "mkv");
-        agrees_with_ffprobe(&recording, encoder);
-        assert_eq!(summary_of(&recording.bytes).unwrap().tracks[1].codec, codec);
-    }
+    assert!((6..=7).contains(&keyframes.len()), "{keyframes:?}");
 }
 
 /// The decoder is set up as from MP4.
@@ -310,7 +320,7 @@ fn block_groups_read_as_ffprobe_reads_them() {
     let found = samples_of(&recording.bytes).unwrap();
     assert_eq!(found.len(), groups.len());
     assert!(found.iter().any(|(_, s)| s.keyframe) && found.iter().any(|(_, s)| !s.keyframe));
-    assert_eq!(self::found(&found, 0), expected(&recording, 0));
+    assert!(self::found(&found, 0) == expected(&recording)[0]);
     assert_eq!(found.last().unwrap().1.duration, 100);
 }
 
