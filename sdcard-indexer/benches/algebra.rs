@@ -55,7 +55,8 @@ fn measure(ranges: usize) {
         let others = others.map(|other| {
             other.map_or("-".to_owned(), |(took, same)| {
                 assert_eq!(same, answer, "{label}: one of them is wrong");
-                format!("{:.1}", took.as_secs_f64() / ours.as_secs_f64())
+                let ratio = took.as_secs_f64() / ours.as_secs_f64();
+                if ratio < 1.0 { format!("{ratio:.3}") } else { format!("{ratio:.1}") }
             })
         });
         let nanos = ours.as_nanos() as f64 / items as f64;
