@@ -5,7 +5,7 @@ use std::io::Cursor;
 use sdcard_indexer::container::{
     ContainerError, MediaTime, Sample, SampleReader, Track, extent, keyframes, samples, summarise,
 };
-use sdcard_indexer::cut::{CutLimits, PartMedia, cut, part_samples};
+use sdcard_indexer::cut::{CutLimits, Part, PartMedia, cut, part_samples};
 
 /// A recording walked, told by head and tail, cut, and its parts taken apart again.
 pub fn recording(file: &[u8]) {
@@ -26,8 +26,17 @@ pub fn recording(file: &[u8]) {
         assert!(sample.end_offset() <= file_bytes);
     }
     let limits = CutLimits { max_part_samples: 100, ..CutLimits::default() };
-    let everything = MediaTime(i64::MIN)..MediaTime(i64::MAX);
-    let parts = cut(&mut reader, file_bytes, everything, &limits).unwrap_or_default();
+    // From the beginning, and from where indexes and sample tables lead.
+    let middle = i64::try_from(summary.duration.as_nanos() / 2).unwrap_or(i64::MAX);
+    for from in [i64::MIN, middle] {
+        let wanted = MediaTime(from)..MediaTime(i64::MAX);
+        let parts = cut(&mut reader, file_bytes, wanted, &limits).unwrap_or_default();
+        check_parts(file, &parts, &limits);
+    }
+}
+
+fn check_parts(file: &[u8], parts: &[Part], limits: &CutLimits) {
+    let file_bytes = file.len() as u64;
     for pair in parts.windows(2) {
         assert!(pair[0].media.end <= pair[1].media.start);
     }
