@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+pub use crate::card::Stores;
 use crate::clock;
 use crate::config::Config;
 pub use crate::session::{AgentError, Status};
@@ -27,8 +28,39 @@ pub async fn run_watched(
     shutdown: impl Future<Output = ()>,
     status: &watch::Sender<Status>,
 ) -> Result<(), AgentError> {
+    run_with(config, Box::new(|_| None), shutdown, status).await
+}
+
+/// As [`run_watched`], for a device whose recordings do not lie in folders. `stores` is asked for each
+/// configured stream: `root` is where its `path` lies on the card, and `layout` how its recordings are named.
+/// `sdcard-indexer/examples/ring_store.rs` shows such a store.
+///
+/// ```no_run
+/// # #[derive(Debug)] struct RingStore;
+/// # impl RingStore { fn open(_: std::path::PathBuf) -> Option<RingStore> { None } }
+/// # use std::path::Path; use sdcard_indexer::recordings::*;
+/// # impl Recordings for RingStore {
+/// #     fn is_there(&self) -> bool { true }
+/// #     fn list(&self, _: &Path, _: &mut dyn FnMut(Listed)) {}
+/// #     fn open(&self, _: &Path) -> std::io::Result<Box<dyn OpenRecording>> { unimplemented!() }
+/// # }
+/// # async fn example(config: agent::Config) -> Result<(), agent::AgentError> {
+/// let stores: agent::Stores = Box::new(|source| match source.stream.as_str() {
+///     "main" => Some(Box::new(RingStore::open(source.root.join("ring.bin"))?)),
+///     _ => None,
+/// });
+/// let status = tokio::sync::watch::Sender::new(agent::Status::Starting);
+/// agent::run_with(config, stores, std::future::pending(), &status).await
+/// # }
+/// ```
+pub async fn run_with(
+    config: Config,
+    stores: Stores,
+    shutdown: impl Future<Output = ()>,
+    status: &watch::Sender<Status>,
+) -> Result<(), AgentError> {
     let mut shutdown = pin!(shutdown);
-    let mut device = Device::start(config).await?;
+    let mut device = Device::start(config, stores).await?;
     status.send_replace(Status::Disconnected);
     let mut backoff = Backoff::new();
     let mut last_cause = String::new();

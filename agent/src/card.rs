@@ -11,18 +11,23 @@ use std::thread;
 use std::time::Duration;
 
 use protocol::frame::HEADER_BYTES;
-use protocol::message::{BootMillis, ConnectionId, Part, RefusedReason, RequestId, ServerId};
+use protocol::message::{
+    BootMillis, ConnectionId, Part, PartDigest, RefusedReason, RequestId, SealCheck, ServerId,
+};
 use sdcard_indexer::cut::CutLimits;
+use sdcard_indexer::digest::PartReader;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::index::{
-    Index, IndexConfig, IndexError, LocateError, LocatedPart, ReadError, SegmentReader,
-    StreamSource, Sweep,
+    Digested, Index, IndexConfig, IndexError, LocateError, LocatedPart, ReadError, StreamSource,
+    Sweep,
 };
+use sdcard_indexer::recordings::Recordings;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::advertise::Views;
+use crate::bucket::Bucket;
 use crate::clock;
 use crate::config::Config;
 use crate::serve::{PartBytes, PartHandle, PartRead};
@@ -42,6 +47,11 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 /// What a part takes beside its media: ids, offsets, times.
 const PART_BYTES: usize = 96;
 const HASH_BUFFER_BYTES: usize = 64 * 1024;
+/// Sealed segments are hashed no faster than this: some 5 % of one ARMv7 core, which hashes 100 to 200 MB/s,
+/// and still 16 times what a recorder writes at 4 Mbit/s, so that it is read before memory forgets it.
+const DIGEST_BYTES_PER_SECOND: u64 = 8 << 20;
+/// Hashed between two commands: a few milliseconds.
+const DIGEST_SLICE_BYTES: u64 = 256 * 1024;
 /// For the thread to finish what it does; a hung card must not keep a process alive.
 const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -84,18 +94,22 @@ pub enum Reply {
     Read { handle: PartHandle, cursor: Box<PartCursor>, outcome: Result<PartRead, RefusedReason> },
 }
 
+/// The store of a maker in place of a stream's folder, or `None` for the folder; see
+/// [`sdcard_indexer::recordings`]. Asked once for each stream, on the thread that owns the index.
+pub type Stores = Box<dyn FnMut(&StreamSource) -> Option<Box<dyn Recordings>> + Send>;
+
 /// How far a part has been read and hashed. Travels with each read, so the thread remembers none.
 #[derive(Debug)]
 pub struct PartCursor {
     part: PartBytes,
-    position: u64,
-    reader: Option<SegmentReader>,
+    /// `None` before the first read.
+    reader: Option<PartReader>,
     hasher: blake3::Hasher,
 }
 
 impl PartCursor {
     pub fn new(part: PartBytes) -> Self {
-        PartCursor { part, position: part.start, reader: None, hasher: blake3::Hasher::new() }
+        PartCursor { part, reader: None, hasher: blake3::Hasher::new() }
     }
 
     fn read(
@@ -104,14 +118,20 @@ impl PartCursor {
         length_bytes: u64,
         keep: bool,
     ) -> Result<PartRead, ReadError> {
-        let reader = match self.reader.take() {
+        let PartBytes { segment, version, start, end } = self.part;
+        let reader = match &mut self.reader {
             Some(reader) => reader,
-            None => index.open_segment(self.part.segment, self.part.version)?,
+            none => none.insert(PartReader::new(index.open_segment(segment, version)?, start..end)),
+        };
+        let mut hash_next = |buffer: &mut [u8]| {
+            reader.read(buffer)?;
+            self.hasher.update(buffer);
+            Ok::<(), ReadError>(())
         };
         let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
         let frame = if keep {
             let mut frame = vec![0; HEADER_BYTES + length];
-            self.hash_next(&reader, &mut frame[HEADER_BYTES..])?;
+            hash_next(&mut frame[HEADER_BYTES..])?;
             Some(frame)
         } else {
             let mut buffer = vec![0; HASH_BUFFER_BYTES.min(length)];
@@ -119,24 +139,15 @@ impl PartCursor {
             while left > 0 {
                 let slice = &mut buffer[..left.min(HASH_BUFFER_BYTES)];
                 left -= slice.len();
-                self.hash_next(&reader, slice)?;
+                hash_next(slice)?;
             }
             None
         };
-        self.reader = Some(reader);
-        let whole = self.position == self.part.end;
-        let digest = whole.then(|| *self.hasher.finalize().as_bytes());
+        let digest = (reader.left_bytes() == 0).then(|| PartDigest {
+            blake3: *self.hasher.finalize().as_bytes(),
+            seal: if reader.compares() { SealCheck::Equal } else { SealCheck::Unknown },
+        });
         Ok(PartRead { length_bytes, frame, digest })
-    }
-
-    fn hash_next(&mut self, reader: &SegmentReader, buffer: &mut [u8]) -> Result<(), ReadError> {
-        if reader.read_at(self.position, buffer)? < buffer.len() {
-            // The version had these bytes once: the file was cut off since.
-            return Err(ReadError::Changed);
-        }
-        self.hasher.update(buffer);
-        self.position += buffer.len() as u64;
-        Ok(())
     }
 }
 
@@ -150,7 +161,7 @@ pub struct Card {
 
 impl Card {
     /// Starts the thread and waits for it to take over what the index's log says.
-    pub async fn start(config: &Config) -> Result<Card, CardError> {
+    pub async fn start(config: &Config, stores: Stores) -> Result<Card, CardError> {
         let (commands, orders) = sync_channel(MAX_OUTSTANDING);
         let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
         let (views_sender, views) = watch::channel(Views::new());
@@ -158,7 +169,7 @@ impl Card {
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
-            .spawn(move || match CardThread::open(&config, orders, answers, views_sender) {
+            .spawn(move || match CardThread::open(&config, stores, orders, answers, views_sender) {
                 Ok(mut card) => {
                     // Fails only where nobody waits any more; then the command channel is closed too.
                     let _ = opened.send(Ok(()));
@@ -199,12 +210,15 @@ struct CardThread {
     refreshed_at: BootMillis,
     polled_at: BootMillis,
     unread: usize,
+    /// What hashing may take.
+    digest_bucket: Bucket,
     card_was_there: bool,
 }
 
 impl CardThread {
     fn open(
         config: &Config,
+        stores: Stores,
         orders: Receiver<Command>,
         answers: mpsc::Sender<Reply>,
         views: watch::Sender<Views>,
@@ -215,7 +229,7 @@ impl CardThread {
             .inspect_err(|error| tracing::warn!(%error, "changes are found by sweeps only"))
             .ok();
         Ok(CardThread {
-            index: Index::open(index_config)?,
+            index: Index::open_with(index_config, stores)?,
             watcher,
             streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
             orders,
@@ -226,6 +240,7 @@ impl CardThread {
             refreshed_at: BootMillis(0),
             polled_at: BootMillis(0),
             unread: 0,
+            digest_bucket: Bucket::new(DIGEST_BYTES_PER_SECOND, clock::boottime()),
             card_was_there: false,
         })
     }
@@ -234,12 +249,36 @@ impl CardThread {
     fn run(&mut self) {
         loop {
             self.look(clock::boottime());
-            let wait_ms = if self.unread > 0 { 0 } else { POLL_EVERY_MS };
+            let wait_ms = self.wait_ms(clock::boottime());
             match self.orders.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.digest(clock::boottime()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn wait_ms(&self, now: BootMillis) -> u64 {
+        if self.unread > 0 {
+            0
+        } else if self.index.digests_waiting() > 0 {
+            self.digest_bucket.ready_at().0.saturating_sub(now.0).min(POLL_EVERY_MS)
+        } else {
+            POLL_EVERY_MS
+        }
+    }
+
+    /// Hashes a little of what was sealed, when nobody asks for anything.
+    fn digest(&mut self, now: BootMillis) {
+        if self.unread > 0 || self.index.digests_waiting() == 0 || !self.digest_bucket.is_ready(now)
+        {
+            return;
+        }
+        let Digested { read_bytes, failed, .. } = self.index.digest(DIGEST_SLICE_BYTES);
+        self.digest_bucket.take(now, read_bytes);
+        for (path, error) in failed {
+            let (path, error) = (path.display(), &error as &dyn Error);
+            tracing::debug!(%path, error, "a segment stays without a digest");
         }
     }
 
@@ -252,6 +291,9 @@ impl CardThread {
                 let outcome = cursor.read(&mut self.index, length_bytes, keep);
                 let outcome = outcome.map_err(|error| {
                     tracing::info!(segment = %cursor.part.segment, %error, "a part cannot be read");
+                    if let ReadError::Altered { offset } = error {
+                        self.index.withdraw(cursor.part.segment, cursor.part.version, offset);
+                    }
                     reason(&error)
                 });
                 Reply::Read { handle, cursor, outcome }
@@ -381,6 +423,7 @@ fn index_config(config: &Config) -> IndexConfig {
         require_mount: config.card.require_mount,
         join_tolerance: config.index.join_tolerance(),
         seal_after: config.index.seal_after(),
+        seal_digest: config.index.seal_digest,
         ..IndexConfig::new(sources.collect(), Some(config.card.state_dir()))
     }
 }
@@ -389,10 +432,10 @@ fn reason(error: &ReadError) -> RefusedReason {
     match error {
         ReadError::Gone => RefusedReason::Gone,
         ReadError::Changed => RefusedReason::Changed,
-        ReadError::Io(_)
-        | ReadError::Cut(_)
-        | ReadError::Altered { .. }
-        | ReadError::Unsteady { .. } => RefusedReason::CardError,
+        ReadError::Altered { offset } => RefusedReason::Altered { intact: *offset },
+        ReadError::Io(_) | ReadError::Cut(_) | ReadError::Unsteady { .. } => {
+            RefusedReason::CardError
+        }
     }
 }
 

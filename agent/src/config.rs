@@ -122,11 +122,18 @@ pub struct Index {
     /// The whole card is compared with the index so often; between, the kernel's hints are followed.
     #[serde(deserialize_with = "between::<_, 10, 86_400>")]
     pub sweep_every_seconds: u64,
+    /// Segments are hashed when they are sealed, so that a card that gives back other bytes is found out.
+    pub seal_digest: bool,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Index { join_tolerance_ms: 500, seal_after_seconds: 10, sweep_every_seconds: 600 }
+        Index {
+            join_tolerance_ms: 500,
+            seal_after_seconds: 10,
+            sweep_every_seconds: 600,
+            seal_digest: true,
+        }
     }
 }
 

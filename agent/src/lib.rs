@@ -19,5 +19,5 @@ mod session;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use agent::{AgentError, Status, run, run_watched};
+pub use agent::{AgentError, Status, Stores, run, run_watched, run_with};
 pub use config::Config;

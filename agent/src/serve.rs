@@ -10,7 +10,8 @@
 use std::cmp::Reverse;
 
 use protocol::message::{
-    BootMillis, Credit, DeviceLimits, Open, Refusable, RefusedReason, ServerId, Tell, TransferId,
+    BootMillis, Credit, DeviceLimits, Open, PartDigest, Refusable, RefusedReason, ServerId, Tell,
+    TransferId,
 };
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
 
@@ -46,8 +47,8 @@ pub struct PartRead {
     pub length_bytes: u64,
     /// The bytes, where they were wanted and not only hashed; room for the frame's header before them.
     pub frame: Option<Vec<u8>>,
-    /// BLAKE3 of the whole part, with its last read.
-    pub digest: Option<[u8; 32]>,
+    /// Of the whole part, with its last read.
+    pub digest: Option<PartDigest>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,7 +141,7 @@ struct Transfer {
     told_at: BootMillis,
     /// Read, and waiting to be sent.
     ready: Option<Chunk>,
-    digest: Option<[u8; 32]>,
+    digest: Option<PartDigest>,
     /// All is sent and `End` was said; kept to say it again, as the first may be lost.
     ended: bool,
 }
@@ -171,7 +172,7 @@ impl Transfer {
         Action::Tell { server: self.server.clone(), tell }
     }
 
-    fn end(&mut self, now: BootMillis, digest: [u8; 32]) -> Action {
+    fn end(&mut self, now: BootMillis, digest: PartDigest) -> Action {
         self.told_at = now;
         let tell = Tell::End { transfer: self.id, digest };
         Action::Tell { server: self.server.clone(), tell }

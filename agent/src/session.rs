@@ -22,7 +22,7 @@ use sdcard_indexer::time::TimeRange;
 use tokio::sync::watch;
 
 use crate::advertise::Advertise;
-use crate::card::{Asker, Card, CardError, Command, MAX_LOCATES, PartCursor, Reply};
+use crate::card::{Asker, Card, CardError, Command, MAX_LOCATES, PartCursor, Reply, Stores};
 use crate::clock;
 use crate::config::{BrokerUrl, Config};
 use crate::link::{Link, LinkError, LinkEvent};
@@ -85,10 +85,10 @@ pub struct Device {
 }
 
 impl Device {
-    pub async fn start(config: Config) -> Result<Self, AgentError> {
+    pub async fn start(config: Config, stores: Stores) -> Result<Self, AgentError> {
         Ok(Device {
             boot: clock::boot_id().map_err(AgentError::BootId)?,
-            card: Card::start(&config).await?,
+            card: Card::start(&config, stores).await?,
             serve: Serve::new(DeviceLimits::from(&config.limits), clock::boottime()),
             advertise: Advertise::default(),
             cursors: HashMap::new(),

@@ -11,6 +11,7 @@ mod bench;
 use std::time::Duration;
 
 use bench::{Agent, Bench, DEVICE, Heard, STREAM};
+use protocol::PROTOCOL_VERSION;
 use protocol::message::{
     Ask, AskBody, BootMillis, ConnectionId, Credit, Online, Open, Part, Presence, Refusable,
     RefusedReason, RequestId, Tell, TransferId,
@@ -131,7 +132,7 @@ async fn a_part_is_found_pulled_on_credit_and_ends_with_the_digest_of_its_bytes(
             _ => None,
         })
         .await;
-    assert_eq!(digest, *blake3::hash(wanted).as_bytes());
+    assert_eq!(digest.blake3, *blake3::hash(wanted).as_bytes());
 }
 
 #[tokio::test]
@@ -162,7 +163,10 @@ async fn a_resumed_transfer_ends_with_the_digest_of_the_whole_part() {
             _ => None,
         })
         .await;
-    assert_eq!(digest, *blake3::hash(&bytes[part.start as usize..part.end as usize]).as_bytes());
+    assert_eq!(
+        digest.blake3,
+        *blake3::hash(&bytes[part.start as usize..part.end as usize]).as_bytes()
+    );
 }
 
 #[tokio::test]
@@ -269,7 +273,9 @@ async fn nonsense_is_dropped_counted_and_logged_once_and_the_agent_answers_on() 
     let stale = protocol::envelope::encode(&ask(ConnectionId(1), BootMillis(u64::MAX))).unwrap();
     let expired = protocol::envelope::encode(&ask(online.connection, BootMillis(0))).unwrap();
     for _ in 0..5 {
-        for payload in [vec![9, 3, 1, 2], vec![1, 99], vec![1, 3], vec![]] {
+        for payload in
+            [vec![9, 3, 1, 2], vec![PROTOCOL_VERSION, 99], vec![PROTOCOL_VERSION, 3], vec![]]
+        {
             bench.publish("ask", payload.clone()).await;
             bench.publish("credit", payload).await;
         }

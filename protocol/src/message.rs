@@ -180,13 +180,29 @@ pub enum Tell {
     /// All bytes were sent. A hint: done is decided by the bytes that the server holds.
     End {
         transfer: TransferId,
-        /// BLAKE3 of the whole part `[start, end)`, as read from the card.
-        digest: [u8; 32],
+        digest: PartDigest,
     },
     Refused {
         what: Refusable,
         reason: RefusedReason,
     },
+}
+
+/// What a part is, by the card.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PartDigest {
+    /// Of the whole part `[start, end)`, as read from the card.
+    pub blake3: [u8; 32],
+    pub seal: SealCheck,
+}
+
+/// Whether what was read is what the recorder left on the card when it closed the segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+pub enum SealCheck {
+    /// Nobody can say: no digest was taken at that time, or the segment is still open.
+    Unknown,
+    /// Every block of the segment that the part touches was read whole, and has the digest that it had then.
+    Equal,
 }
 
 /// The parts that hold a time range, oldest first.
@@ -235,4 +251,9 @@ pub enum RefusedReason {
     CardError,
     /// The request makes no sense: an empty or backward range, an unknown stream, an absurd size.
     Malformed,
+    /// The card gives back other bytes than the recorder left on it when it closed the segment.
+    Altered {
+        /// Offset in the segment: of the part, all before it was compared, and is as it was.
+        intact: u64,
+    },
 }

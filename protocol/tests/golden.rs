@@ -16,8 +16,8 @@ use protocol::envelope::{Message, decode, encode};
 use protocol::frame::{self, Data, HEADER_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit,
-    DeviceLimits, Located, Online, Open, Part, Presence, Refusable, RefusedReason, RequestId, Tell,
-    TransferId,
+    DeviceLimits, Located, Online, Open, Part, PartDigest, Presence, Refusable, RefusedReason,
+    RequestId, SealCheck, Tell, TransferId,
 };
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -152,11 +152,22 @@ fn answers_are_written_as_agreed() {
     agreed("tell-accepted.bin", &Tell::Accepted { transfer: TRANSFER, length_bytes: 1_951_424 });
     agreed(
         "tell-end.bin",
-        &Tell::End { transfer: TRANSFER, digest: *b"0123456789abcdef0123456789abcdef" },
+        &Tell::End {
+            transfer: TRANSFER,
+            digest: PartDigest {
+                blake3: *b"0123456789abcdef0123456789abcdef",
+                seal: SealCheck::Equal,
+            },
+        },
     );
     for (name, what, reason) in [
         ("tell-refused-gone.bin", Refusable::Transfer(TRANSFER), RefusedReason::Gone),
         ("tell-refused-malformed.bin", Refusable::Request(RequestId(7)), RefusedReason::Malformed),
+        (
+            "tell-refused-altered.bin",
+            Refusable::Transfer(TRANSFER),
+            RefusedReason::Altered { intact: 1_048_576 },
+        ),
     ] {
         agreed(name, &Tell::Refused { what, reason });
     }

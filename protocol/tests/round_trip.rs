@@ -13,8 +13,8 @@ use protocol::envelope::{DecodeError, EncodeError, Kind, Message, decode, encode
 use protocol::frame::{self, Data, FrameSize, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit, DeviceId,
-    DeviceLimits, Located, Online, Open, Part, Presence, Refusable, RefusedReason, RequestId,
-    ServerId, Tell, TransferId,
+    DeviceLimits, Located, Online, Open, Part, PartDigest, Presence, Refusable, RefusedReason,
+    RequestId, SealCheck, ServerId, Tell, TransferId,
 };
 use protocol::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use sdcard_indexer::coverage::Coverage;
@@ -168,8 +168,10 @@ fn tell() -> impl Strategy<Value = Tell> {
     );
     let accepted = (transfer(), any::<u64>())
         .prop_map(|(transfer, length_bytes)| Tell::Accepted { transfer, length_bytes });
-    let end = (transfer(), any::<[u8; 32]>())
-        .prop_map(|(transfer, digest)| Tell::End { transfer, digest });
+    let seal = prop::sample::select(vec![SealCheck::Unknown, SealCheck::Equal]);
+    let end = (transfer(), any::<[u8; 32]>(), seal).prop_map(|(transfer, blake3, seal)| {
+        Tell::End { transfer, digest: PartDigest { blake3, seal } }
+    });
     let what = prop_oneof![
         request().prop_map(Refusable::Request),
         transfer().prop_map(Refusable::Transfer),
@@ -182,6 +184,7 @@ fn tell() -> impl Strategy<Value = Tell> {
         RefusedReason::UnknownTransfer,
         RefusedReason::CardError,
         RefusedReason::Malformed,
+        RefusedReason::Altered { intact: 1 << 40 },
     ]);
     let refused = (what, reason).prop_map(|(what, reason)| Tell::Refused { what, reason });
     prop_oneof![located, accepted, end, refused]

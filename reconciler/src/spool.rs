@@ -96,6 +96,16 @@ impl Spool {
         self.directory.join(format!("{key:016x}.part"))
     }
 
+    /// Leaves of the part of this key the first `kept_bytes`.
+    pub fn cut(&self, key: u64, kept_bytes: u64) -> Result<(), SpoolError> {
+        let path = self.path(key);
+        let file = OpenOptions::new().write(true).open(&path).map_err(failed_to("open", &path))?;
+        let held_bytes = file.metadata().map_err(failed_to("look at", &path))?.len();
+        file.set_len(kept_bytes.min(held_bytes))
+            .and_then(|()| file.sync_data())
+            .map_err(failed_to("cut", &path))
+    }
+
     /// Removes the part of this key; one that is not there is not an error.
     pub fn remove(&self, key: u64) -> Result<(), SpoolError> {
         let path = self.path(key);
@@ -256,6 +266,17 @@ mod tests {
         let error = part.append(START, b"bytes").unwrap_err();
         assert!(matches!(error, SpoolError::NoSpace { .. }), "{error}");
         assert_eq!(part.held(), START);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_gone_and_what_is_not_there_is_not_made() {
+        let (_directory, spool) = spool();
+        spool.part(1, START, START).unwrap().append(START, b"good, bad").unwrap();
+        for (kept_bytes, left) in [(20, b"good, bad".as_slice()), (4, b"good")] {
+            spool.cut(1, kept_bytes).unwrap();
+            assert_eq!(fs::read(spool.path(1)).unwrap(), left);
+        }
+        assert!(spool.cut(2, 4).is_err());
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub enum Proof {
     Chunks,
     /// BLAKE3 of the whole part, as read from the card, equals what was written.
     Digest,
+    /// As `Digest`, and what was read from the card is what the recorder left there when it closed the
+    /// segment: the device compared every block with the digest that it took then.
+    Sealed,
 }
 
 impl State {
@@ -89,6 +92,9 @@ impl fmt::Display for State {
             State::Archived { by: Recorder::Live, .. } => formatter.write_str(" live"),
             State::Archived { by: Recorder::Edge, proof: Proof::Digest } => {
                 formatter.write_str(" from the card, digest equal")
+            }
+            State::Archived { by: Recorder::Edge, proof: Proof::Sealed } => {
+                formatter.write_str(" from the card, digest equal, as sealed by the recorder")
             }
             State::Archived { by: Recorder::Edge, .. } => {
                 formatter.write_str(" from the card, chunks checked")

@@ -12,7 +12,7 @@ use std::time::Duration;
 use protocol::envelope;
 use protocol::frame;
 use protocol::message::{Ask, AskBody, BootMillis, ConnectionId, Presence, TransferId};
-use protocol::{MAX_MESSAGE_BYTES, MAX_PACKET_BYTES};
+use protocol::{MAX_MESSAGE_BYTES, MAX_PACKET_BYTES, PROTOCOL_VERSION};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::Value;
 use tests::camera::{Camera, Recording};
@@ -83,12 +83,12 @@ async fn a_server_that_hears_nonsense_says_so_once_and_completes_the_archive_all
     let nowhere = "gapless/1/no device/state".to_owned();
     let mut damaged = chunk();
     *damaged.last_mut().unwrap() ^= 1;
-    let too_large = vec![1; MAX_MESSAGE_BYTES + 1];
+    let too_large = vec![PROTOCOL_VERSION; MAX_MESSAGE_BYTES + 1];
     let nonsense = [
         (&state, vec![9, 1, 2, 3]),
-        (&state, vec![1, 99]),
-        (&state, vec![1, 1, 77]),
-        (&coverage, vec![1, 2]),
+        (&state, vec![PROTOCOL_VERSION, 99]),
+        (&state, vec![PROTOCOL_VERSION, 1, 77]),
+        (&coverage, vec![PROTOCOL_VERSION, 2]),
         (&coverage, too_large),
         (&nowhere, online(1)),
         (&tell, vec![8, 5, 0]),
@@ -112,8 +112,8 @@ async fn a_server_that_hears_nonsense_says_so_once_and_completes_the_archive_all
 
     let log = installation.root("server.log");
     for words in [
-        &["cause=Version", &state, "protocol version 9", "this side speaks 1"][..],
-        &["cause=Version", &tell, "protocol version 8", "this side speaks 1"],
+        &["cause=Version", &state, "protocol version 9", "this side speaks 2"][..],
+        &["cause=Version", &tell, "protocol version 8", "this side speaks 2"],
         &["cause=Kind", &state, "99"],
         &["cause=Malformed", &state],
         &["cause=Size", &coverage],
@@ -146,14 +146,14 @@ async fn an_agent_that_hears_nonsense_says_so_once_and_answers_all_the_same() {
     };
     let nonsense = [
         (&ask, vec![9, 3, 1, 2]),
-        (&ask, vec![1, 99]),
-        (&ask, vec![1, 1]),
-        (&ask, vec![1, 3]),
+        (&ask, vec![PROTOCOL_VERSION, 99]),
+        (&ask, vec![PROTOCOL_VERSION, 1]),
+        (&ask, vec![PROTOCOL_VERSION, 3]),
         (&ask, question(ConnectionId(1), BootMillis(u64::MAX))),
         (&ask, question(online.connection, BootMillis(0))),
         (&credit, vec![0, 4]),
-        (&credit, vec![1, 6]),
-        (&credit, vec![1, 4, 255]),
+        (&credit, vec![PROTOCOL_VERSION, 6]),
+        (&credit, vec![PROTOCOL_VERSION, 4, 255]),
     ];
     for _ in 0..TIMES {
         for (topic, payload) in &nonsense {
@@ -170,7 +170,7 @@ async fn an_agent_that_hears_nonsense_says_so_once_and_answers_all_the_same() {
 
     let log = installation.root("agent.log");
     for words in [
-        &["cause=Version", "protocol version 9", "this side speaks 1"][..],
+        &["cause=Version", "protocol version 9", "this side speaks 2"][..],
         &["cause=Kind", "99"],
         &["cause=Size"],
         &["cause=Stale", "earlier connection"],

@@ -1,12 +1,12 @@
 //! Each rule of a transfer by itself, then all of them under random orders.
 
-use protocol::message::ServerId;
+use protocol::message::{SealCheck, ServerId};
 
 use super::*;
 
 const LIMITS: DeviceLimits =
     DeviceLimits { max_chunk_bytes: 1_000, max_open_transfers: 2, max_bytes_per_second: 0 };
-const DIGEST: [u8; 32] = [7; 32];
+const DIGEST: PartDigest = PartDigest { blake3: [7; 32], seal: SealCheck::Unknown };
 
 fn server() -> ServerId {
     "depot".parse().unwrap()

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use protocol::dropped::Cause;
 use protocol::envelope::{self, EncodeError};
 use protocol::frame::Data;
-use protocol::message::{Ask, AskBody, DeviceId, Refusable, ServerId, Tell, TransferId};
+use protocol::message::{
+    Ask, AskBody, DeviceId, PartDigest, Refusable, ServerId, Tell, TransferId,
+};
 use protocol::topic::Topic;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -60,7 +62,7 @@ pub enum PullEvent {
     Pulled {
         key: StreamKey,
         part: PartId,
-        card_digest: [u8; 32],
+        card_digest: PartDigest,
         spool_digest: [u8; 32],
         traffic: Traffic,
     },
@@ -126,7 +128,7 @@ struct Active {
     job: PartJob,
     /// `None` while the spool file is being opened.
     engine: Option<Engine>,
-    card_digest: Option<[u8; 32]>,
+    card_digest: Option<PartDigest>,
 }
 
 /// Nobody listens any more: the server is ending.

@@ -11,7 +11,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::message::{AskBody, BootId, ConnectionId, Credit, Open, RefusedReason, TransferId};
+use protocol::message::{
+    AskBody, BootId, ConnectionId, Credit, Open, PartDigest, RefusedReason, TransferId,
+};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -72,10 +74,10 @@ pub enum Event {
     Accepted {
         transfer: TransferId,
     },
-    /// The device sent all, and read this BLAKE3 of `[start, end)` from its card.
+    /// The device sent all, and read `[start, end)` as this from its card.
     End {
         transfer: TransferId,
-        digest: [u8; 32],
+        digest: PartDigest,
     },
     Refused {
         transfer: TransferId,
@@ -121,7 +123,7 @@ pub enum Action {
 pub enum Outcome {
     /// All bytes are held. Whether they are the right ones, a comparison with the device's digest tells.
     Complete {
-        device_digest: [u8; 32],
+        device_digest: PartDigest,
     },
     Failed(Failure),
     Cancelled,
@@ -139,6 +141,10 @@ pub enum Failure {
     Malformed,
     #[error("the card cannot be read there, tried {CARD_ERROR_BUDGET} times")]
     CardError,
+    #[error(
+        "from byte {intact} of the segment on, the card gives back other bytes than were recorded"
+    )]
+    Altered { intact: u64 },
     #[error("what arrived could not be written to the spool")]
     Spool,
 }
@@ -208,7 +214,7 @@ struct Opening {
     speak_at: MonotonicMicros,
     /// When it last got on, or was last in no position to.
     alive_at: MonotonicMicros,
-    digest: Option<[u8; 32]>,
+    digest: Option<PartDigest>,
 }
 
 impl Engine {
@@ -461,6 +467,7 @@ impl Engine {
             RefusedReason::Changed => Failure::Changed,
             RefusedReason::Forbidden => Failure::Forbidden,
             RefusedReason::Malformed => Failure::Malformed,
+            RefusedReason::Altered { intact } => Failure::Altered { intact },
             RefusedReason::UnknownTransfer => return self.open_again(now, actions),
             RefusedReason::Busy => {
                 self.fruitless = self.fruitless.max(1);

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::message::{AskBody, BootId, ConnectionId, Credit, Open, RefusedReason, TransferId};
+use protocol::message::{
+    AskBody, BootId, ConnectionId, Credit, Open, PartDigest, RefusedReason, SealCheck, TransferId,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -240,6 +242,10 @@ impl World {
         self.transmit(Happening::ToServer { link: self.link, event });
     }
 
+    fn card_digest(&self) -> PartDigest {
+        PartDigest { blake3: *blake3::hash(&self.card).as_bytes(), seal: SealCheck::Equal }
+    }
+
     fn refuse(&mut self, transfer: TransferId, reason: RefusedReason) {
         self.tell(Event::Refused { transfer, reason });
     }
@@ -275,7 +281,7 @@ impl World {
                 self.handle(Event::Tick);
             }
         }
-        let digest = *blake3::hash(&self.card).as_bytes();
+        let digest = self.card_digest();
         let complete = Outcome::Complete { device_digest: digest };
         assert_eq!(self.outcome, Some(complete), "seed {}", self.seed);
         assert!(self.spool == self.card, "seed {}: other bytes than the card's", self.seed);
@@ -486,7 +492,7 @@ impl World {
         let transfer = sending.open.transfer;
         if sending.next == sending.open.end {
             self.sending = None;
-            let digest = *blake3::hash(&self.card).as_bytes();
+            let digest = self.card_digest();
             self.tell(Event::End { transfer, digest });
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::message::DeviceId;
+use protocol::message::{DeviceId, SealCheck};
 use tokio::time::Instant;
 
 use super::merging::Merged;
@@ -67,10 +67,13 @@ impl Reconciler {
             PullEvent::Pulled { key, part, card_digest, spool_digest, traffic } => {
                 let Some(mut record) = self.record(&key, part) else { return Ok(()) };
                 record.count(traffic);
-                record.digest = Some(card_digest);
-                if card_digest == spool_digest {
+                record.digest = Some(card_digest.blake3);
+                if card_digest.blake3 == spool_digest {
                     record.state = PartState::Pulled;
-                    record.proof = Proof::Digest;
+                    record.proof = match card_digest.seal {
+                        SealCheck::Unknown => Proof::Digest,
+                        SealCheck::Equal => Proof::Sealed,
+                    };
                     self.merger.write(&record);
                     return self.update(record).await;
                 }
@@ -139,7 +142,21 @@ impl Reconciler {
         if let Some(state) = state {
             self.conclude(&key, Stretch { range, state }).await?;
         }
-        if durable_bytes > 0 {
+        // What lies behind has arrived too, perhaps: it is not what was recorded, and must not be merged.
+        let kept_bytes = match failure {
+            Failure::Altered { intact } => {
+                let intact_bytes = intact.saturating_sub(record.part.start).min(durable_bytes);
+                self.spool.cut(record.id.spool_key(), intact_bytes).map_or_else(
+                    |error| {
+                        tracing::warn!(part = record.id.0, %error, "a spool file cannot be cut");
+                        0
+                    },
+                    |()| intact_bytes,
+                )
+            }
+            _ => durable_bytes,
+        };
+        if kept_bytes > 0 {
             record.state = PartState::Pulled;
             record.proof = Proof::Chunks;
             self.merger.write(&record);

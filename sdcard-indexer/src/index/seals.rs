@@ -93,7 +93,7 @@ impl Seals {
         Seals { kept, enabled, waiting, hashing, overlooked: 0 }
     }
 
-    /// The card has gone, or another one may have come.
+    /// The card has gone, or another one may have come: what waited to be hashed was on the one before.
     pub fn reload(&mut self) {
         if let Some(kept) = &mut self.kept {
             *kept = Kept::load(kept.folder.clone(), kept.durable.clone());
@@ -272,6 +272,7 @@ impl Index {
     /// needed to begin with a segment.
     pub fn digest(&mut self, budget_bytes: u64) -> Digested {
         if !self.attached || !self.card_is_there() || self.store.is_anothers() {
+            self.seals.reload();
             return Digested::default();
         }
         self.seals.digest(&self.streams, budget_bytes)

@@ -1,9 +1,12 @@
 //! Each rule of the engine by itself; what they come to together is [`super::super::simulation`]'s business.
 
+use protocol::message::SealCheck;
 use rand::SeedableRng;
 
 use super::*;
 use crate::pull::window::MAX_WINDOW_BYTES;
+
+const DIGEST: PartDigest = PartDigest { blake3: [9; 32], seal: SealCheck::Unknown };
 
 const START: u64 = 1000;
 const END: u64 = START + 40 * MAX_WINDOW_BYTES;
@@ -284,7 +287,7 @@ fn part_is_complete_once_its_last_byte_is_durable() {
     let (mut bench, open) = Bench::flowing(START + 1500);
     assert_eq!(open.credit_limit, START + 1500);
     bench.data(open.transfer, START, 1000);
-    let digest = [9; 32];
+    let digest = DIGEST;
     assert_eq!(bench.handle(Event::End { transfer: open.transfer, digest }), []);
     let actions = bench.data(open.transfer, START + 1000, 500);
     let payload = Bytes::from(vec![0; 500]);
@@ -304,7 +307,7 @@ fn lost_end_is_asked_for_again_without_any_bytes() {
     bench.handle(Event::Durable { upto: START + 1000 });
     let (_, again) = bench.until_opened();
     assert_eq!((again.start, again.from, again.end), (START, START + 1000, START + 1000));
-    let digest = [9; 32];
+    let digest = DIGEST;
     let actions = bench.handle(Event::End { transfer: again.transfer, digest });
     let done = Action::Done(Outcome::Complete { device_digest: digest });
     assert_eq!(actions.last(), Some(&done));
@@ -338,6 +341,7 @@ fn refusals_that_last_end_the_transfer_with_what_was_written_durable() {
         (RefusedReason::Changed, Failure::Changed),
         (RefusedReason::Forbidden, Failure::Forbidden),
         (RefusedReason::Malformed, Failure::Malformed),
+        (RefusedReason::Altered { intact: 7 }, Failure::Altered { intact: 7 }),
     ];
     for (reason, failure) in table {
         let (mut bench, open) = Bench::flowing(END);
