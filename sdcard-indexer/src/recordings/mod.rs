@@ -96,7 +96,8 @@ pub enum Listed {
 /// A recording that was opened, and stays the same one though its name may go to rest meanwhile.
 pub trait OpenRecording: fmt::Debug + Send {
     /// As of now: an open recording grows. `size_bytes` are the bytes that can be read, whatever room was
-    /// preallocated; `modified_ns` is any number that differs after a change.
+    /// preallocated; `modified_ns` is when it was written to last, or any other number that differs by 10 ms or
+    /// more after a change: the index remembers it in such steps.
     fn stamp(&self) -> io::Result<FileStamp>;
 
     /// Reads some bytes from `offset` on, as [`std::os::unix::fs::FileExt::read_at`]: 0 only at the end.
