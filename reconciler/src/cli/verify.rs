@@ -20,13 +20,15 @@ use super::show;
 use crate::config::Config;
 use crate::fleet::StreamKey;
 use crate::ledger::{Ledger, PartState, Piece};
-use crate::timeline::{Recorder, State};
+use crate::timeline::{Proof, Recorder, State};
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     pieces: usize,
     piece_bytes: u64,
+    /// Of the pieces, those that are proved to be what the recorder left on the card.
+    sealed_pieces: usize,
     problems: Vec<Problem>,
 }
 
@@ -51,10 +53,12 @@ pub async fn verify(
     for key in &streams {
         let archived = ledger.parts(key).await?.into_iter();
         let archived = archived.filter(|record| record.state == PartState::Archived);
-        pieces.extend(archived.filter_map(|record| Some((key.clone(), record.piece?))));
+        pieces
+            .extend(archived.filter_map(|record| Some((key.clone(), record.piece?, record.proof))));
     }
-    let progress = progress_bar(pieces.iter().map(|(_, piece)| piece.size_bytes).sum());
-    for (key, piece) in &pieces {
+    let progress = progress_bar(pieces.iter().map(|(_, piece, _)| piece.size_bytes).sum());
+    for (key, piece, proof) in &pieces {
+        report.sealed_pieces += usize::from(*proof == Proof::Sealed);
         report.check_piece(key, piece, &config.archive.root, &progress);
     }
     progress.finish_and_clear();
@@ -128,7 +132,12 @@ impl Report {
         }
         let mib = self.piece_bytes as f64 / f64::from(1 << 20);
         let problems = self.problems.len();
-        writeln!(out, "{} merged pieces read ({mib:.1} MiB), {problems} problems", self.pieces)
+        let Report { pieces, sealed_pieces, .. } = self;
+        writeln!(
+            out,
+            "{pieces} merged pieces read ({mib:.1} MiB), {sealed_pieces} as sealed by the recorder, \
+             {problems} problems"
+        )
     }
 }
 
