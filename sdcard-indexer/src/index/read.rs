@@ -128,7 +128,7 @@ impl Recording {
 impl Read for Recording {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at_hand().is_empty() {
-            if buffer.len() >= WINDOW_BYTES {
+            if buffer.len() > WINDOW_BYTES {
                 let count = self.file.read_at(buffer, self.position)?;
                 self.position += count as u64;
                 return Ok(count);

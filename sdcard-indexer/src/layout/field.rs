@@ -91,18 +91,31 @@ impl Field {
         Some(rest)
     }
 
-    /// The field as it stands in a name; one that is absent is written as 0.
-    pub(super) fn write(self, fields: &Fields) -> String {
+    /// Adds the field as it stands in a name; one that is absent is written as 0.
+    pub(super) fn write(self, fields: &Fields, name: &mut String) {
         let value = fields.get(self).unwrap_or(0);
         match self {
             Field::Fraction => {
-                let digits = FRACTION_DIGITS as usize;
                 let step_ns = 10_i64.pow(MAX_FRACTION_DIGITS as u32 - FRACTION_DIGITS);
-                format!("{:0digits$}", value / step_ns)
+                push_number(name, value / step_ns, FRACTION_DIGITS);
             }
-            Field::ShortYear => format!("{:02}", value.rem_euclid(100)),
-            _ => format!("{value:0width$}", width = self.width().unwrap_or(0)),
+            Field::ShortYear => push_number(name, value.rem_euclid(100), 2),
+            _ => push_number(name, value, self.width().unwrap_or(0) as u32),
         }
+    }
+}
+
+/// With zeros in front where it has fewer digits. Names are made for every segment that the index holds: no
+/// string is made for each number in them.
+fn push_number(name: &mut String, value: i64, least_digits: u32) {
+    if value < 0 {
+        name.push('-');
+    }
+    let value = value.unsigned_abs();
+    let digits = value.checked_ilog10().map_or(1, |log| log + 1).max(least_digits);
+    for place in (0..digits).rev() {
+        let digit = value / 10_u64.pow(place) % 10;
+        name.push(char::from(b'0' + digit as u8));
     }
 }
 

@@ -95,7 +95,7 @@ impl Template {
         for item in &self.items {
             match item {
                 Item::Literal(text) => name.push_str(text),
-                Item::Field(field) => name.push_str(&field.write(fields)),
+                Item::Field(field) => field.write(fields, &mut name),
                 Item::Digits | Item::Character | Item::AnyCamera => name.push('0'),
                 Item::OneOf(texts) => name.push_str(texts.first().map_or("", String::as_str)),
             }
