@@ -119,11 +119,13 @@ fn a_hole_in_or_filled_from_mpeg_ts_cannot_be_told_either() {
     }
 }
 
-/// When each row begins, counted in distances of the first two.
+/// When each row begins, counted in lengths of a row, whatever the scale; without holes, and out of step by less
+/// than half a row.
 fn steps(rows: &[Row]) -> Vec<i64> {
     let rows = relative(rows);
-    let step = rows.get(1).map_or(1, |row| row.pts);
-    rows.iter().map(|row| (row.pts + step / 2) / step).collect()
+    let count = rows.len() as i64 - 1;
+    let length = rows.last().map_or(1, |last| last.pts).max(1);
+    rows.iter().map(|row| (row.pts * count * 2 + length) / (length * 2)).collect()
 }
 
 #[test]
