@@ -189,6 +189,26 @@ fn what_is_no_program_is_told_apart() {
     assert!(matches!(summary_of(&without_media), Err(ContainerError::NoSamples)));
 }
 
+#[test]
+fn a_stream_that_nothing_names_may_have_times_of_its_own() {
+    let mut file = FILE.to_vec();
+    for packet in file.chunks_mut(PACKET_BYTES) {
+        match pid(packet) {
+            0x1000 => with_table_changed(packet, |map| map[17] = 0x06),
+            0x101 if packet[1] & 0x40 != 0 => {
+                let pes = packet.windows(3).position(|bytes| bytes == [0, 0, 1]).unwrap();
+                packet[pes + 9..pes + 14].copy_from_slice(&[0x2f, 0xff, 0xff, 0xff, 0xff]);
+            }
+            _ => {}
+        }
+    }
+    let (found, expected) = (summary_of(&file).unwrap(), summary_of(FILE).unwrap());
+    assert_eq!((found.recordings, found.torn), (1, false));
+    assert_eq!(found.duration, expected.duration);
+    assert_eq!(found.tracks[0], expected.tracks[0]);
+    assert_eq!(keyframes_of(&file).unwrap(), keyframes_of(FILE).unwrap());
+}
+
 /// ffmpeg writes G.711 without a word of what it is: the number is put in afterwards.
 #[test]
 fn g711_is_carried_under_the_numbers_that_cameras_use() {

@@ -51,7 +51,7 @@ pub(crate) struct Recording {
     stream_of_track: Vec<usize>,
     stride: u8,
     start: u64,
-    /// The first decode time of any stream.
+    /// The first decode time of any stream that is known for what it is.
     clock: i64,
 }
 
@@ -176,7 +176,7 @@ impl<'s> Head<'s> {
                     break;
                 }
                 Seen::Media(times) => {
-                    self.clock = self.clock.or(times.map(|times| times.decoded));
+                    self.clock = self.clock.or(watch.clock());
                     let streams = self.streams.iter().zip(&mut self.heard);
                     for (_, heard) in streams.filter(|(stream, _)| stream.pid == packet.pid) {
                         heard.framer.push(&packet, times);
@@ -231,7 +231,7 @@ impl<'s> Head<'s> {
         let zero_ticks = shown.get(primary)? - rescale(zero.0, NANOS_PER_SECOND, TICKS_PER_SECOND);
         tracks.iter_mut().for_each(|track| track.zero_ticks = zero_ticks);
         let (streams, stride, start) = (self.streams.to_vec(), self.stride, self.start);
-        let clock = self.clock?;
+        let clock = self.clock.or(shown.get(primary).copied())?;
         Some(Recording { tracks, primary, streams, stream_of_track, stride, start, clock })
     }
 }

@@ -84,10 +84,9 @@ impl Recording {
         let mut packets = PacketReader::up_to(self.stride, at, at + MAX_GLANCE_BYTES);
         let mut watch = Watch::new(&self.streams, at);
         while let Some(packet) = packets.next(source)? {
-            match watch.see(&packet) {
-                Seen::Media(Some(times)) => return Ok(Some(times.decoded)),
-                Seen::Next(_) => return Ok(None),
-                Seen::Media(None) | Seen::Other => {}
+            let leaves = matches!(watch.see(&packet), Seen::Next(_));
+            if leaves || watch.clock().is_some() {
+                return Ok(watch.clock());
             }
         }
         Ok(None)

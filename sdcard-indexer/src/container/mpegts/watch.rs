@@ -42,7 +42,7 @@ pub(super) struct Watch {
     streams: Vec<(Stream, Option<i64>)>,
     /// Where the recording begins.
     start: u64,
-    /// The latest decode time of any stream.
+    /// The latest decode time of any stream that is known for what it is.
     clock: Option<i64>,
     /// The table since which there was no media: where these belong to the next recording, so does it.
     tables_at: Option<u64>,
@@ -64,19 +64,24 @@ impl Watch {
     }
 
     pub(super) fn see(&mut self, packet: &Packet<'_>) -> Seen {
-        if let Some(last) = self.streams.iter_mut().find(|(stream, _)| stream.pid == packet.pid) {
+        let entry = self.streams.iter_mut().find(|(stream, _)| stream.pid == packet.pid);
+        if let Some((stream, last)) = entry {
             let header = if packet.begins { Header::parse(packet.payload) } else { None };
+            // What a stream is not known to be may have times of its own making.
+            let clock = if stream.guessed { last.or(self.clock) } else { self.clock };
             let times = header.and_then(|header| header.times);
-            let times = times.map(|(decoded, shown)| unwrap(self.clock, decoded, shown));
+            let times = times.map(|(decoded, shown)| unwrap(clock, decoded, shown));
             if let Some(Times { decoded, .. }) = times {
-                let clock = self.clock.unwrap_or(decoded);
+                let clock = clock.unwrap_or(decoded);
                 let earliest =
-                    last.1.map_or(clock - MOST_APART_TICKS, |t| t - MOST_BACKWARDS_TICKS);
-                if !(earliest..=clock + MOST_APART_TICKS).contains(&decoded) {
-                    return self.next_at(packet);
+                    last.map_or(clock - MOST_APART_TICKS, |last| last - MOST_BACKWARDS_TICKS);
+                *last = Some(decoded);
+                if !stream.guessed {
+                    if !(earliest..=clock + MOST_APART_TICKS).contains(&decoded) {
+                        return self.next_at(packet);
+                    }
+                    self.clock = Some(clock.max(decoded));
                 }
-                last.1 = Some(decoded);
-                self.clock = Some(clock.max(decoded));
             }
             self.tables_at = None;
             return Seen::Media(times);
