@@ -18,7 +18,7 @@ use sdcard_indexer::container;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::index::{Index, IndexConfig, StreamSource, Sweep};
 use sdcard_indexer::layout::Layout;
-use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::time::Timestamp;
 
 const TEMPLATE: &str = "%Y-%m-%d/%H/%M-%S.%fZ.{counter}.mp4";
 /// How this program asks a process of its own what a scan takes.
@@ -282,8 +282,7 @@ fn layout() -> Layout {
 fn run(command: &mut Command) {
     let program = command.get_program().to_owned();
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let status = status.unwrap_or_else(|error| panic!("{program:?} is needed: {error}"));
-    assert!(status.success(), "{command:?} failed");
+    assert!(status.is_ok_and(|status| status.success()), "{program:?} is needed, and failed");
 }
 
 struct Cost {
