@@ -16,7 +16,7 @@ gapless-agent: tells a server what an SD card holds, and serves ranges of it.
 usage: gapless-agent run --config FILE [-v]
        gapless-agent --check-config --config FILE
        gapless-agent --print-config --config FILE
-       gapless-agent index scan|show|fsck DIR
+       gapless-agent index scan|show|verify|fsck DIR
 
   run             connect to the broker and serve until SIGTERM or SIGINT
   index           what a card holds, without configuration or server: more by

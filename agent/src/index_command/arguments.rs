@@ -25,6 +25,7 @@ pub struct Question {
 pub enum Command {
     Scan { write_index: bool },
     Show(Window),
+    Verify,
     Fsck { repair: bool },
 }
 
@@ -64,13 +65,19 @@ pub fn parse(mut arguments: lexopt::Parser) -> Result<Asked, lexopt::Error> {
         Some(Value(command)) => command.string()?,
         Some(Short('h') | Long("help")) => return Ok(Asked::Help(help::INDEX)),
         Some(other) => return Err(other.unexpected()),
-        None => return Err("give a command: scan, show or fsck".into()),
+        None => return Err("give a command: scan, show, verify or fsck".into()),
     };
     let text = match command.as_str() {
         "scan" => help::SCAN,
         "show" => help::SHOW,
+        "verify" => help::VERIFY,
         "fsck" => help::FSCK,
-        _ => return Err(format!("there is no command `{command}`: give scan, show or fsck").into()),
+        _ => {
+            return Err(format!(
+                "there is no command `{command}`: give scan, show, verify or fsck"
+            )
+            .into());
+        }
     };
     let mut options = Options::default();
     while let Some(argument) = arguments.next()? {
@@ -109,6 +116,7 @@ impl Options {
     fn question(self, command: &str) -> Result<Question, lexopt::Error> {
         let command = match command {
             "scan" => Command::Scan { write_index: self.write_index },
+            "verify" => Command::Verify,
             "fsck" if self.repair && self.stream.is_some() => {
                 return Err("--repair is for all streams: leave out --stream".into());
             }

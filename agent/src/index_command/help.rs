@@ -6,10 +6,12 @@ the card in a reader: no configuration, no server, no network.
 
 usage: gapless-agent index scan DIR [options]
        gapless-agent index show DIR [--from TIME] [--to TIME] [options]
+       gapless-agent index verify DIR [options]
        gapless-agent index fsck DIR [--repair] [options]
 
   scan    sum up what is there, and say what is wrong with it
   show    list the time ranges that are held, and the holes between them
+  verify  compare every recording with what it was when it was closed
   fsck    compare the index that an agent keeps on the card with the files
 
 How the files are named is found out from the names, and said with how sure
@@ -77,6 +79,33 @@ Times are in UTC. Holes shorter than 0.2 s are the rounding of file borders.
 Which files, how they are named: see gapless-agent index --help.
 
 exit code: 0 done, 2 wrong usage, or cannot be done
+";
+
+pub const VERIFY: &str = "\
+gapless-agent index verify: are the recordings still what they were?
+
+usage: gapless-agent index verify DIR [options]
+
+Cards fail silently: they take bytes and give back others. An agent that is told
+to takes a digest of each recording when its recorder closes it, and keeps it in
+.gapless. This reads every recording that has one, from the card and not from
+memory, and says which bytes are no longer the same. The whole card is read: at
+20 MiB/s, 64 GB take an hour.
+
+  intact     every byte is as it was
+  changed    some are not: where, and whether somebody wrote to the file since
+  no digest  recorded while no agent took any: nothing can be said
+
+  --config FILE take the streams of an agent's configuration: without it, a
+                stream is known by recordings of it that are still there
+  --json        kind \"changed\", \"unreadable\", \"stream\", \"end\": one a line
+
+  gapless-agent index verify /media/card
+
+Which files, how they are named: see gapless-agent index --help.
+
+exit code: 0 all is as it was, 1 something is not, 2 wrong usage, or there is
+           nothing to compare with
 ";
 
 pub const FSCK: &str = "\

@@ -1,8 +1,8 @@
 //! `gapless-agent index`: what a card holds, asked on any machine, with no configuration and no server.
 //!
 //! In the order of the data: `arguments` reads what is asked, `streams` finds out which recorders' files lie
-//! below a directory, the index of `sdcard-indexer` does the work, and `scan`, `show` and `fsck` say what
-//! came of it, as text for a terminal of 80 columns or as lines of JSON. Nothing is written to the card unless
+//! below a directory, the index of `sdcard-indexer` does the work, and `scan`, `show`, `verify` and `fsck`
+//! say what came of it, as text for a terminal of 80 columns or as lines of JSON. Nothing is written to the card unless
 //! that was asked for by name, and a recording never.
 
 mod arguments;
@@ -14,12 +14,14 @@ mod progress;
 mod scan;
 mod show;
 mod streams;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sdcard_indexer::index::{Index, IndexConfig, Problem};
+use sdcard_indexer::log::LogError;
 use sdcard_indexer::readable::explain;
 use sdcard_indexer::time::Timestamp;
 
@@ -53,6 +55,13 @@ enum IndexCommandError {
     Streams(#[from] StreamsError),
     #[error(transparent)]
     Index(#[from] sdcard_indexer::index::IndexError),
+    #[error(
+        "nothing to compare with: in {folder} are no digests of these streams; the agent takes them when \
+         recordings are closed, with [index] seal_digest"
+    )]
+    NoDigests { folder: PathBuf },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("the index cannot be written anew: {0}")]
     Repair(String),
     #[error("cannot write the answer")]
@@ -115,6 +124,7 @@ impl Question {
                 let (index, _) = indexed(&card, false, now, &progress)?;
                 show::tell(&card, &index, window, self.as_json, out)
             }
+            Command::Verify => verify::tell(&card, &progress, self.as_json, out),
             Command::Fsck { repair } => {
                 fsck::tell(&card, *repair, now, &progress, self.as_json, out)
             }

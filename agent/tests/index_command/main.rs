@@ -12,6 +12,7 @@ mod fsck;
 mod scan;
 mod show;
 mod usage;
+mod verify;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -6,7 +6,7 @@ use crate::card::{Card, layout};
 use crate::{assert_fits, gapless_agent, index};
 use sdcard_indexer::layout::Preset;
 
-const COMMANDS: [&str; 3] = ["scan", "show", "fsck"];
+const COMMANDS: [&str; 4] = ["scan", "show", "verify", "fsck"];
 
 #[test]
 fn help_is_there_for_all_of_it_and_for_each_command() {
@@ -44,6 +44,7 @@ fn wrong_usage_exits_with_2_answers_nothing_and_points_to_the_help() {
         &["index", "scan", "/", "--from", "2026-11-23T10:00:00Z"],
         &["index", "show", "/", "--write-index"],
         &["index", "scan", "/", "--repair"],
+        &["index", "verify", "/", "--repair"],
         &["index", "fsck", "/", "--repair", "--stream", "main"],
         &["index", "show", "/", "--from", "yesterday"],
         &["index", "show", "/", "--from", "2026-11-23T10:00:01Z", "--to", "2026-11-23T10:00:00Z"],
