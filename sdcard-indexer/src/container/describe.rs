@@ -5,6 +5,12 @@ use super::track::Codec;
 /// The type and body of a box in a sample entry.
 type Configuration<'a> = ([u8; 4], &'a [u8]);
 
+/// By their index in AAC's headers (ISO/IEC 14496-3, table 1.18).
+pub(super) const AAC_SAMPLES_PER_SECOND: [u32; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000,
+    7350,
+];
+
 /// Of pictures: `kind` is the sample entry's type.
 pub(super) fn pictures(
     kind: [u8; 4],
@@ -29,13 +35,9 @@ pub(super) fn pictures(
 
 /// Of AAC, with its `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1), which takes a few bytes.
 pub(super) fn aac(specific: &[u8]) -> Vec<u8> {
-    const SAMPLES_PER_SECOND: [u32; 13] = [
-        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
-        8000, 7350,
-    ];
     let [high, low] = specific.first_chunk().copied().unwrap_or_default();
     let rate_index = usize::from((high & 7) << 1 | low >> 7);
-    let rate = SAMPLES_PER_SECOND.get(rate_index).copied().unwrap_or(0);
+    let rate = AAC_SAMPLES_PER_SECOND.get(rate_index).copied().unwrap_or(0);
     let channels = match low >> 3 & 0xf {
         7 => 8,
         channels => channels,

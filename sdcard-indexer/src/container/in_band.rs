@@ -157,7 +157,7 @@ fn next_unit<'a>(rest: &mut &'a [u8], framing: Framing) -> Option<&'a [u8]> {
     }
 }
 
-fn start_code(bytes: &[u8]) -> Option<usize> {
+pub(super) fn start_code(bytes: &[u8]) -> Option<usize> {
     bytes.windows(3).position(|window| window == [0, 0, 1])
 }
 

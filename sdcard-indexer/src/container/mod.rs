@@ -82,13 +82,15 @@ pub struct Summary {
     pub duration: Duration,
     /// Bytes from the start of the file that are whole: a torn tail lies beyond. A fragment is whole with
     /// the last byte of its `mdat`, any other box with its own; of a plain MP4 whose `mdat` is cut off, the
-    /// samples of the primary track before the cut are. A Matroska block is whole with its own last byte.
+    /// samples of the primary track before the cut are. A Matroska block is whole with its own last byte,
+    /// and so is a packet of MPEG-TS: whether the last picture is, nothing tells.
     pub whole_bytes: u64,
     /// The first sample of the primary track is a keyframe.
     pub starts_with_keyframe: bool,
     /// The file ends in the middle of a fragment, box or element.
     pub torn: bool,
-    /// Recordings that follow one another in the file (a second `ftyp`/`moov`, or EBML header); 1 ordinarily.
+    /// Recordings that follow one another in the file (a second `ftyp`/`moov`, or EBML header; in MPEG-TS
+    /// other streams, or a clock that leaps); 1 ordinarily.
     pub recordings: u32,
     /// When the first recording says that it was made.
     pub in_band: Option<InBandTime>,
@@ -123,6 +125,7 @@ impl End {
 ///
 /// Reads the sample tables of a plain MP4's primary track, or each fragment's `moof`: one read of a page a
 /// fragment, as hopping over them would cost. Of Matroska, the head of each block: a page for each large frame.
+/// Of MPEG-TS, everything.
 pub fn summarise<R: Read + Seek>(
     reader: &mut R,
     file_bytes: u64,
@@ -136,7 +139,8 @@ pub fn summarise<R: Read + Seek>(
 /// first and the last fragments: a page or two each where `sidx` or `mfra` leads there, else the last fragment
 /// and up to 64 KiB before it in one piece; where fragments are so few for their size that this would cost more,
 /// each one's `moof`. Of Matroska, where a segment ends with the file and has cues: these, and the blocks from its
-/// last keyframe on. What lies between head and tail is not seen: damage there, and another recording behind
+/// last keyframe on. Of MPEG-TS, its head until all streams are described, 64 KiB of its tail or as much more as
+/// the last pictures take, and three glances at the clock on the way. What lies between head and tail is not seen: damage there, and another recording behind
 /// the first if it counts on. Who finds a hole behind a segment asks [`summarise`].
 pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
     summary(Walk::open(reader, file_bytes)?, Walk::skip_to_tail)

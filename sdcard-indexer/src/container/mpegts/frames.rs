@@ -169,10 +169,6 @@ fn close(frame: Open, trail: &Trail, ready: &mut VecDeque<Unit>) {
 
 /// ISO/IEC 13818-7, 6.2 (ADTS). The header and one byte more.
 fn adts(head: &[u8]) -> Head {
-    const SAMPLES_PER_SECOND: [u32; 13] = [
-        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
-        8000, 7350,
-    ];
     if head.first().is_some_and(|first| *first != 0xff)
         || head.get(1).is_some_and(|second| second & 0xf6 != 0xf0)
     {
@@ -187,7 +183,7 @@ fn adts(head: &[u8]) -> Head {
     let channels = (a & 1) << 2 | b >> 6;
     let all_bytes = usize::from(b & 3) << 11 | usize::from(c) << 3 | usize::from(d >> 5);
     let samples = (u32::from(e & 3) + 1) * 1024;
-    let rate = SAMPLES_PER_SECOND.get(usize::from(rate_index));
+    let rate = describe::AAC_SAMPLES_PER_SECOND.get(usize::from(rate_index));
     match (rate, all_bytes.checked_sub(header_bytes)) {
         (Some(&rate), Some(frame_bytes)) if frame_bytes > 0 => Head::Frame {
             header_bytes,

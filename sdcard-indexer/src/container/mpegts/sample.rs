@@ -3,11 +3,11 @@
 use std::io::{Read, Seek};
 
 use super::super::boxes::Source;
+use super::super::in_band::start_code;
 use super::super::track::{Packets, Sample, Storage, Track};
 use super::super::{ContainerError, TrackKind};
 use super::packets::PacketReader;
 use super::pes::Bodies;
-use super::pictures::LENGTH_BYTES;
 
 /// Fills `bytes` with the sample as MP4 has it: each NAL unit behind its length instead of a start code, and sound
 /// without the headers of ADTS or Opus in MPEG-TS.
@@ -80,8 +80,4 @@ fn with_lengths(elementary: &[u8], bytes: &mut Vec<u8>) {
             bytes.extend_from_slice(unit.get(..length).unwrap_or_default());
         }
     }
-}
-
-fn start_code(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(LENGTH_BYTES - 1).position(|window| window == [0, 0, 1])
 }
