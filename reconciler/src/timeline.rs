@@ -94,7 +94,7 @@ impl fmt::Display for State {
                 formatter.write_str(" from the card, digest equal")
             }
             State::Archived { by: Recorder::Edge, proof: Proof::Sealed } => {
-                formatter.write_str(" from the card, digest equal, as sealed by the recorder")
+                formatter.write_str(" from the card, as sealed")
             }
             State::Archived { by: Recorder::Edge, .. } => {
                 formatter.write_str(" from the card, chunks checked")

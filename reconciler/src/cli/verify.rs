@@ -135,8 +135,7 @@ impl Report {
         let Report { pieces, sealed_pieces, .. } = self;
         writeln!(
             out,
-            "{pieces} merged pieces read ({mib:.1} MiB), {sealed_pieces} as sealed by the recorder, \
-             {problems} problems"
+            "{pieces} merged pieces read ({mib:.1} MiB), {sealed_pieces} as sealed, {problems} problems"
         )
     }
 }
