@@ -321,7 +321,7 @@ fn a_newer_version_is_refused_with_both_versions_named() {
     assert_eq!(decode::<Presence>(&bytes), Err(versions.clone()));
     assert_eq!(
         versions.to_string(),
-        "protocol version 2 was spoken, this side speaks 1: update the older side"
+        "protocol version 3 was spoken, this side speaks 2: update the older side"
     );
     assert_eq!(Data::decode(&bytes), Err(versions.clone()));
     assert_eq!(decode::<Tell>(&bytes[..1]), Err(versions), "whatever follows");
