@@ -10,11 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::identity::{SegmentId, SegmentVersion};
-use crate::layout::NamedTime;
 use crate::time::{TimeRange, Timestamp};
+
+pub use crate::clock::{EpochId, Placement, TimeSource};
 
 /// How well a time range is known; the best comes last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,48 +57,6 @@ pub enum Content {
     Nothing,
 }
 
-/// Where a placement comes from, best first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum TimeSource {
-    /// UTC that the recording itself carries.
-    InBand,
-    /// The agent's own clocks when the file was closed, less its duration.
-    Close,
-    /// The file's name.
-    Name,
-    /// The file's time of change.
-    Modified,
-    /// The segments around it.
-    Neighbours,
-}
-
-/// A stretch in which the recorder's clock was not stepped.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EpochId(pub u16);
-
-/// Where a segment lies in true time, and how well that is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Placement {
-    pub start: Timestamp,
-    /// The truth lies at most this much before or behind `start`.
-    pub uncertainty: Duration,
-    pub source: TimeSource,
-    pub epoch: Option<EpochId>,
-}
-
-impl Placement {
-    /// The name is believed.
-    pub fn of_name(named: &NamedTime) -> Self {
-        Placement {
-            start: named.start,
-            uncertainty: named.uncertainty,
-            source: TimeSource::Name,
-            epoch: None,
-        }
-    }
-}
-
 /// One recording file. Made when asked for; the index holds it in fewer bytes than its path has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Segment {
@@ -140,7 +97,10 @@ impl Segment {
     /// What it contributes to the coverage of its stream.
     pub fn coverage(&self) -> Option<TimeRange> {
         let range = self.range();
-        let counts = self.content != Content::Nothing && !self.future && !range.is_empty();
+        let counts = self.content != Content::Nothing
+            && !self.future
+            && self.placement.is_known()
+            && !range.is_empty();
         counts.then_some(range)
     }
 }

@@ -57,7 +57,7 @@ impl Logged {
                     recordings.remove(&path(removed.path));
                 }
             }
-            Record::Gone(_) | Record::Digest(_) | Record::Changed(_) => {}
+            Record::Gone(_) | Record::Digest(_) | Record::Changed(_) | Record::Epoch(_) => {}
         }
     }
 

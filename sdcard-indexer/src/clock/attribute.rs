@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::bounds::{Bounds, nanos};
 use super::correct::{Corrections, Stretch};
 use super::{
-    Attribution, CLOSE_LAG, CREATE_LAG, IN_BAND_ERROR, MAX_UNCERTAINTY, Moment, TimeSource,
-    WRITE_LAG, drift,
+    Attribution, CLOSE_LAG, CREATE_LAG, EpochId, IN_BAND_ERROR, MAX_UNCERTAINTY, Moment,
+    PRESUMED_ERROR, TimeSource, WRITE_LAG, drift,
 };
+use crate::container::{InBandKind, InBandTime};
 use crate::layout::NamedTime;
 use crate::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct Claim {
     pub after: Option<Moment>,
     /// What has been read of it had been recorded by then.
     pub by: Option<Moment>,
+    /// It was attributed to the boot of this epoch before.
+    pub epoch: Option<EpochId>,
     /// Of the media. `None`: the file has not been read.
     pub duration: Option<Duration>,
 }
@@ -40,8 +43,34 @@ pub struct Claim {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InBand {
     pub start: Timestamp,
+    /// It may have been told so much too late.
+    pub late: Duration,
     /// It says that its clock was locked to UTC. Else it is the wall clock of the device.
     pub locked: bool,
+}
+
+impl InBand {
+    /// ffmpeg tells the time at which it wrote a fragment: late by up to its length.
+    const LONGEST_FRAGMENT: Duration = Duration::from_secs(10);
+
+    /// `None` for a time that need not be that of the recording: Matroska's is that of its last muxing.
+    pub fn of(in_band: &InBandTime) -> Option<Self> {
+        let late = match in_band.kind {
+            InBandKind::ProducerReference => InBand::LONGEST_FRAGMENT,
+            InBandKind::PrecisionTimeStamp | InBandKind::SegmentInfo => Duration::ZERO,
+            InBandKind::SegmentDate => return None,
+        };
+        Some(InBand {
+            start: in_band.utc.saturating_offset(in_band.media.0.saturating_neg()),
+            late,
+            locked: in_band.kind == InBandKind::PrecisionTimeStamp,
+        })
+    }
+
+    fn reading(self) -> Bounds {
+        let reading = Bounds::around(self.start.as_nanos(), IN_BAND_ERROR);
+        Bounds { earliest: reading.earliest.saturating_sub(nanos(self.late)), ..reading }
+    }
 }
 
 /// The reading of a wall clock that a name stands for.
@@ -101,18 +130,24 @@ impl NameZone {
 }
 
 impl Named {
-    /// `step` is one step of the names' finest field.
-    pub fn of(named: &NamedTime, step: Duration) -> Self {
-        let more = named.uncertainty.saturating_sub(step);
-        let repeats_after = (!more.is_zero()).then_some(more);
+    /// What a layout makes of a name: where it is uncertain by more than zones differ by, the hour is an
+    /// ambiguous one.
+    pub fn of(named: &NamedTime) -> Self {
+        let quarter_ns = ZONE_STEP_NS.unsigned_abs().into();
+        let step_ns = named.uncertainty.as_nanos() % quarter_ns;
+        let ambiguous = named.uncertainty.as_nanos() > quarter_ns && step_ns > 0;
+        let step = match u64::try_from(step_ns) {
+            Ok(step_ns) if ambiguous => Duration::from_nanos(step_ns),
+            _ => named.uncertainty,
+        };
+        let repeats_after = ambiguous.then(|| named.uncertainty.saturating_sub(step));
         Named { start: named.start, step, repeats_after, zone: NameZone::Known }
     }
 
     fn readings(self) -> impl Iterator<Item = Bounds> {
         let start = self.start.as_nanos();
-        let last_ns = nanos(self.step).saturating_sub(1).max(0);
-        let reading =
-            Bounds { earliest: start, best: start, latest: start.saturating_add(last_ns) };
+        let latest = start.saturating_add(nanos(self.step));
+        let reading = Bounds { earliest: start, best: start, latest };
         let repeated = self.repeats_after.map(|after| reading.shifted(nanos(after)));
         let readings = [Some(reading), repeated].into_iter().flatten();
         readings.flat_map(move |reading| self.zone.shifts().map(move |ns| reading.shifted(ns)))
@@ -152,8 +187,7 @@ impl Corrections<'_> {
     /// The epoch of a segment and its start there. Without a journal, clocks are believed.
     pub fn attribute(&self, claim: &Claim) -> Attribution {
         if let Some(in_band) = claim.in_band.filter(|in_band| in_band.locked) {
-            let start = Bounds::around(in_band.start.as_nanos(), IN_BAND_ERROR);
-            return in_utc(start, TimeSource::InBand);
+            return in_utc(in_band.reading(), TimeSource::InBand);
         }
         if self.epochs.is_empty() {
             return believed(claim);
@@ -168,6 +202,7 @@ impl Corrections<'_> {
             .or_else(|| from(TimeSource::Name, self.named(claim)))
             .or_else(|| from(TimeSource::Close, self.closed(claim)))
             .or_else(|| from(TimeSource::Modified, self.modified(claim)))
+            .or_else(|| self.before_journal(claim))
             .unwrap_or_else(|| self.between(claim))
     }
 
@@ -280,6 +315,17 @@ impl Corrections<'_> {
         Some(in_utc(utc.reduce(Bounds::hull)?, source))
     }
 
+    /// From before anybody watched: what no clock that was watched can have named is believed, as a clock is that
+    /// nobody vouches for.
+    fn before_journal(&self, claim: &Claim) -> Option<Attribution> {
+        let (earliest, latest) = self.before_journal?;
+        let attribution = believed(claim);
+        let fits = (earliest..=latest).contains(&attribution.start.as_nanos());
+        let uncertainty = attribution.uncertainty.saturating_add(PRESUMED_ERROR);
+        let fits = fits && claim.after.is_none() && claim.epoch.is_none();
+        fits.then_some(Attribution { uncertainty, ..attribution })
+    }
+
     /// Nothing but the order in which things were seen says when it was.
     fn between(&self, claim: &Claim) -> Attribution {
         let begun_before = nanos(CREATE_LAG) + drift(nanos(CREATE_LAG));
@@ -300,6 +346,12 @@ impl Corrections<'_> {
         let length = claim.duration.map_or(0, nanos);
         let slack = drift(length);
         let (mut lo, mut hi) = (i64::MIN, i64::MAX);
+        if let Some(known) = claim.epoch.and_then(|known| self.index_of(known)) {
+            let boot = |index: usize| self.epochs.get(index).map(|epoch| epoch.boot);
+            if boot(known) != boot(index) {
+                return None;
+            }
+        }
         if let Some(after) = claim.after {
             match self.seen_from(index, after)? {
                 Seen::Before => {}
@@ -347,9 +399,12 @@ enum Seen {
     Behind,
 }
 
+/// What the recording tells, made more exact by the name where the two agree.
 fn in_band_readings(claim: &Claim) -> impl Iterator<Item = Bounds> + Clone {
-    let start = claim.in_band.map(|in_band| in_band.start.as_nanos());
-    start.map(|start| Bounds::around(start, IN_BAND_ERROR)).into_iter()
+    let in_band = claim.in_band.map(InBand::reading);
+    let named = claim.named.into_iter().flat_map(Named::readings);
+    let exact = in_band.and_then(|told| named.filter_map(|name| name.intersection(told)).next());
+    exact.or(in_band).into_iter()
 }
 
 /// Every clock is taken to have been right: that is what is left where no journal tells of one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::bounds::{Bounds, nanos};
 use super::journal::{ClockJournal, ClockTrust, Epoch};
 use super::{
-    Attribution, EpochId, MAX_UNCERTAINTY, Moment, PRESUMED_ERROR, Placement, STEP, drift,
+    Attribution, Boottime, EpochId, MAX_UNCERTAINTY, Moment, PRESUMED_ERROR, Placement, STEP, drift,
 };
 use crate::time::Timestamp;
 
@@ -19,12 +19,17 @@ const SAME_BEGINNING_NS: i64 = 10_000_000_000;
 /// An RTC that nobody sets stays as wrong as it is, to this, while a device is off.
 const SAME_ERROR_NS: i64 = 60_000_000_000;
 
+/// 60 years.
+const LONGEST_LIFE_NS: i64 = 60 * 366 * 86_400 * 1_000_000_000;
+
 /// What a [`ClockJournal`] knows at present; made once for many segments.
 #[derive(Debug)]
 pub struct Corrections<'a> {
     pub(super) epochs: &'a [Epoch],
     boots: Vec<Boot>,
     pub(super) stretches: Vec<Stretch>,
+    /// Clocks that nobody vouches for are believed from the one to the other, before anybody watched.
+    pub(super) before_journal: Option<(i64, i64)>,
 }
 
 /// The clock with which a boot began.
@@ -109,10 +114,17 @@ impl ClockJournal {
             let of_boot = epochs.get(boot.epochs.clone()).unwrap_or_default();
             boot.ties = of_boot.iter().flat_map(ties_of).collect();
         }
-        let mut corrections = Corrections { epochs, boots, stretches: Vec::new() };
+        let mut corrections =
+            Corrections { epochs, boots, stretches: Vec::new(), before_journal: None };
         corrections.bound();
         if let ClockTrust::Plausible { earliest } = self.trust() {
             corrections.presume(earliest.as_nanos());
+            let first = epochs.first().map(|epoch| epoch.first.as_nanos());
+            let first =
+                first.map(|at| corrections.utc(0, Bounds { earliest: at, best: at, latest: at }));
+            corrections.before_journal = first
+                .map(|first| if first.is_known() { first.latest } else { i64::MAX })
+                .map(|first| (earliest.as_nanos(), first));
         }
         corrections.stretches = corrections.seen().chain(corrections.unseen()).collect();
         corrections
@@ -148,11 +160,7 @@ impl Corrections<'_> {
     }
 
     /// UTC at the first or last reading of a boot.
-    fn edge(
-        &self,
-        boot: usize,
-        at: impl Fn(&[Epoch]) -> Option<super::Boottime>,
-    ) -> Option<Bounds> {
+    fn edge(&self, boot: usize, at: impl Fn(&[Epoch]) -> Option<Boottime>) -> Option<Bounds> {
         let boot = self.boots.get(boot)?;
         boot.utc(at(self.epochs.get(boot.epochs.clone())?)?.as_nanos())
     }
@@ -200,7 +208,12 @@ impl Corrections<'_> {
             let latest = boot.utc(boottime.latest)?.latest;
             Some(Bounds { earliest, latest, ..best })
         });
-        let room = Bounds { earliest: boot.floor, best: boot.floor, latest: boot.ceiling };
+        // No boot lasts so long, and no card: an end that nobody knows is put there.
+        let ceiling = match boot.floor {
+            i64::MIN => boot.ceiling,
+            floor => boot.ceiling.min(floor.saturating_add(LONGEST_LIFE_NS)),
+        };
+        let room = Bounds { earliest: boot.floor, best: boot.floor, latest: ceiling };
         known.unwrap_or(room)
     }
 
@@ -234,7 +247,12 @@ impl Corrections<'_> {
         firsts().flat_map(move |index| {
             let reach =
                 self.epochs.get(index).and_then(|one| Bounds::between(0, one.first.as_nanos()));
-            let others = wrong.iter().filter(|wrong| wrong.epoch != index);
+            let own = self.epochs.get(index).map_or(0, |one| one.offset_ns);
+            let alike = |wrong: &WrongClock| {
+                wrong.offset.best.abs_diff(own) <= SAME_BEGINNING_NS.unsigned_abs()
+            };
+            // Where the boot itself was seen to have begun so, its first epoch says it better.
+            let others = wrong.iter().filter(|wrong| wrong.epoch != index && !alike(wrong));
             let same = others.clone().map(|wrong| wrong.offset.widened(SAME_BEGINNING_NS));
             let utc = self.utc(index, Bounds::ZERO);
             let as_wrong = others.filter_map(|wrong| Some(utc.shifted(wrong.by_ns?)));
@@ -287,6 +305,12 @@ impl Corrections<'_> {
         });
         let (start, uncertainty) = utc.unwrap_or(Bounds::ALL).value_within(MAX_UNCERTAINTY);
         Placement { start: Timestamp::from_nanos(start), uncertainty, source, epoch }
+    }
+
+    /// The instant at which the clock of an epoch showed this.
+    pub fn moment(&self, id: EpochId, shown: Timestamp) -> Option<Moment> {
+        let boottime = shown.as_nanos().saturating_sub(self.epoch(id)?.offset_ns);
+        Some(Moment { epoch: id, boottime: Boottime::from_nanos(boottime) })
     }
 
     fn epoch(&self, id: EpochId) -> Option<&Epoch> {

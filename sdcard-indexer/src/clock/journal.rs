@@ -85,11 +85,6 @@ impl ClockJournal {
         &self.epochs
     }
 
-    pub fn epoch(&self, id: EpochId) -> Option<&Epoch> {
-        let index = self.epochs.binary_search_by_key(&id, |epoch| epoch.id).ok()?;
-        self.epochs.get(index)
-    }
-
     /// The last reading.
     pub fn now(&self) -> Option<Moment> {
         self.epochs.last().map(|epoch| Moment { epoch: epoch.id, boottime: epoch.last })
@@ -115,7 +110,7 @@ impl ClockJournal {
         let was_synchronised = std::mem::replace(&mut self.synchronised, synchronised.is_some());
         let news = was_synchronised != self.synchronised;
         let Some(epoch) = self.epochs.last_mut() else {
-            return Moment { epoch: EpochId(0), boottime };
+            return Moment { epoch: EpochId::FORGOTTEN, boottime };
         };
         epoch.last = boottime;
         if let Some(error) = synchronised {
@@ -131,10 +126,15 @@ impl ClockJournal {
     }
 
     fn begin(&mut self, boot: BootId, offset_ns: i64, first: Boottime) {
-        let id = self.epochs.last().map_or(EpochId(0), |last| EpochId(last.id.0.saturating_add(1)));
+        let id = self.next_id();
         self.epochs.push(Epoch { id, boot, offset_ns, first, last: first, anchors: Vec::new() });
         self.synchronised = false;
         self.changed();
+    }
+
+    fn next_id(&self) -> EpochId {
+        let last = self.epochs.last().map_or(EpochId::FORGOTTEN, |last| last.id);
+        EpochId(last.0.saturating_add(1))
     }
 
     fn changed(&mut self) {
@@ -152,6 +152,12 @@ impl ClockJournal {
         self.save_due = false;
         self.saved_at = self.epochs.last().map_or(Boottime(0), |epoch| epoch.last);
         self.epochs_from(from)
+    }
+
+    /// What was taken could not be kept.
+    pub fn save_again(&mut self) {
+        self.unsaved_from = self.epochs.first().map(|epoch| epoch.id);
+        self.save_due = true;
     }
 
     fn epochs_from(&self, id: EpochId) -> &[Epoch] {
@@ -185,8 +191,7 @@ impl ClockJournal {
                     known.id
                 }
                 None => {
-                    let last = self.epochs.last().map(|last| last.id.0.saturating_add(1));
-                    let id = EpochId(last.unwrap_or(0));
+                    let id = self.next_id();
                     self.epochs.push(Epoch { id, ..epoch.clone() });
                     id
                 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::BootId;
+use crate::layout::NamedTime;
 use crate::time::Timestamp;
 
 pub use attribute::{Claim, InBand, Modified, NameZone, Named};
@@ -88,10 +89,16 @@ pub struct ClockReading {
     pub synchronised: Option<Duration>,
 }
 
-/// A stretch of one boot between two steps of its clock; numbered from 0 in the order of time.
+/// A stretch of one boot between two steps of its clock; numbered from 1 in the order of time.
+/// At four a day the numbers last for 45 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct EpochId(pub u32);
+pub struct EpochId(pub u16);
+
+impl EpochId {
+    /// Of what was placed for good before its epoch was forgotten. No epoch has this number.
+    pub const FORGOTTEN: EpochId = EpochId(0);
+}
 
 /// An instant by clocks that never step: moments are in the order of time, whatever wall clocks said.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -126,7 +133,7 @@ pub struct Attribution {
 }
 
 /// Where a segment lies in UTC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Placement {
     pub start: Timestamp,
     /// The true start lies at most this far before or behind `start`, and the true end as far from its place.
@@ -136,6 +143,12 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// The name is believed.
+    pub fn of_name(named: &NamedTime) -> Self {
+        let NamedTime { start, uncertainty, .. } = *named;
+        Placement { start, uncertainty, source: TimeSource::Name, epoch: None }
+    }
+
     /// False: the segment may be anywhere from [`Placement::earliest`] on.
     pub fn is_known(&self) -> bool {
         self.uncertainty <= MAX_UNCERTAINTY

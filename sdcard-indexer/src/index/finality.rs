@@ -8,6 +8,7 @@
 //!    would have appeared by now: it is `now` less these two.
 //! 3. No segment that is open, or not read yet, may begin before it: it is at most the end of what such a
 //!    segment is known to hold, which is its start where nothing of it can be read yet.
+//! 4. Nor one of which it is not known when it was recorded: it is at most the earliest instant possible.
 
 use std::time::Duration;
 

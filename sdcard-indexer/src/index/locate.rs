@@ -57,7 +57,8 @@ impl Stream {
     fn locate(&mut self, range: TimeRange, limits: &CutLimits) -> Located {
         let mut located = Located::default();
         let mut changed = Vec::new();
-        let usable = |segment: &Segment| segment.content != Content::Nothing;
+        let usable =
+            |segment: &Segment| segment.content != Content::Nothing && segment.placement.is_known();
         for segment in self.table.touching(range).filter(usable) {
             match self.locate_in(&segment, range, limits, &mut located.parts) {
                 Ok(None) => {}

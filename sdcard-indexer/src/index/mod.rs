@@ -11,6 +11,7 @@
 //! The deciding parts are pure: `table` (what follows from listings and readings, kept in `rows`), `gone`
 //! (tombstones), `finality` and `view`.
 
+mod clock;
 mod finality;
 mod gone;
 mod locate;
@@ -29,13 +30,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::{ClockJournal, ClockReading, ClockTrust};
 use crate::durable::Durable;
 use crate::identity::{SegmentId, SegmentVersion, StreamId};
 use crate::layout::Layout;
 use crate::log::Written;
 use crate::recordings::{Folder, Recordings};
 use crate::scan::ScanLimits;
-use crate::segment::{Placement, Segment};
+use crate::segment::Segment;
 use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
@@ -49,6 +51,7 @@ pub use store::{Durability, MemoryOnlyReason};
 pub use table::FUTURE_TOLERANCE;
 pub use view::StreamView;
 
+use clock::Clock;
 use problem::Told;
 use retention::Filling;
 use seals::Seals;
@@ -79,6 +82,9 @@ pub struct IndexConfig {
     /// Take a digest of each segment when it is sealed, and keep it beside the log: see [`Index::digest`].
     pub seal_digest: bool,
     pub scan: ScanLimits,
+    /// Which clocks are believed, once [`Index::observe_clock`] is told of them. Before, and in an index that
+    /// is told of none, all are.
+    pub clock: ClockTrust,
 }
 
 impl IndexConfig {
@@ -91,6 +97,7 @@ impl IndexConfig {
             seal_after: Duration::from_secs(10),
             seal_digest: false,
             scan: ScanLimits::default(),
+            clock: ClockTrust::Synchronised,
         }
     }
 }
@@ -153,6 +160,7 @@ pub struct Index {
     seals: Seals,
     told: Told,
     durable: Durable,
+    clock: Clock,
     /// The card is there, and what its log says has been taken over.
     attached: bool,
 }
@@ -197,6 +205,7 @@ impl Index {
             seals: Seals::new(config.state_dir.clone(), durable, config.seal_digest),
             told: Told::default(),
             durable: durable.clone(),
+            clock: Clock::new(ClockJournal::new(config.clock), config.state_dir.clone(), durable),
             attached: false,
             config,
         };
@@ -215,8 +224,11 @@ impl Index {
     /// known by its name, tier [`crate::segment::Tier::Names`].
     pub fn survey(&mut self, now: Timestamp) -> Sweep {
         let mut sweep = Sweep::default();
-        if self.attach() {
-            let mut look = Look::new(&self.config, &mut self.told, now);
+        let attached = self.attach();
+        let now = self.clock.utc(now);
+        if attached {
+            let placer = self.clock.placer();
+            let mut look = Look::new(&self.config, &mut self.told, &placer, now);
             for stream in &mut self.streams {
                 sweep.gone += stream.survey(&mut look);
                 sweep.added += stream.settle(self.config.seal_after, &mut look);
@@ -235,10 +247,12 @@ impl Index {
     /// stream's newest first. While much is left to read, [`Index::stream`] follows in steps.
     pub fn read_unread(&mut self, now: Timestamp, limit: usize) -> Sweep {
         let mut sweep = Sweep::default();
+        let now = self.clock.utc(now);
         if self.attached {
+            let placer = self.clock.placer();
             for stream in &mut self.streams {
-                sweep.read +=
-                    stream.read_unread(limit - sweep.read, &mut self.seals, &mut self.told);
+                let left = limit - sweep.read;
+                sweep.read += stream.read_unread(left, &mut self.seals, &mut self.told, &placer);
             }
             self.save(now);
         }
@@ -251,30 +265,41 @@ impl Index {
             return self.sweep(now);
         }
         let mut sweep = Sweep::default();
-        let mut look = Look::new(&self.config, &mut self.told, now);
+        let placer = self.clock.placer();
+        let shown = now;
+        let now = self.clock.utc(shown);
+        let mut look = Look::new(&self.config, &mut self.told, &placer, now);
         for stream in self.streams.iter_mut().filter(|stream| stream.present) {
             sweep.gone += stream.refresh(hints, &mut look);
             sweep.added += stream.settle(self.config.seal_after, &mut look);
         }
-        sweep.merge(self.read_unread(now, usize::MAX));
+        sweep.merge(self.read_unread(shown, usize::MAX));
         sweep
     }
 
-    /// Places every segment anew in true time: what is known of the recorder's clock has changed. What is gone
-    /// already stays where it was.
-    pub fn place(
-        &mut self,
-        now: Timestamp,
-        place: impl Fn(&StreamId, &Segment) -> Placement,
-    ) -> Sweep {
-        for stream in &mut self.streams {
-            let id = &stream.source.stream;
-            stream.table.place(|segment| place(id, segment));
+    /// Takes a reading of the recorders' clock; of the first, and each time that before a look and after hints
+    /// were polled. Where it tells more of when segments were recorded, all are placed anew, and the outcome is
+    /// told. What is gone already stays where it was.
+    pub fn observe_clock(&mut self, reading: ClockReading) -> Option<Sweep> {
+        let news = self.clock.observe(reading);
+        while let Some(epoch) = self.clock.outdated() {
+            self.streams.iter_mut().for_each(|stream| stream.settle_epoch(epoch));
+            self.clock.forget(epoch);
         }
+        if self.attached && self.card_is_there() {
+            self.store.keep_clock(&mut self.clock, reading.realtime);
+        }
+        if !news {
+            return None;
+        }
+        let placer = self.clock.placer();
+        self.streams.iter_mut().for_each(|stream| stream.place_all(&placer));
+        self.clock.all_is_placed();
+        let now = self.clock.utc(reading.realtime);
         if self.attached {
             self.save(now);
         }
-        self.conclude(Sweep::default(), |stream| stream.renew_view(now))
+        Some(self.conclude(Sweep::default(), |stream| stream.renew_view(now)))
     }
 
     /// Writes the whole log anew, without what is dead, damaged, or of streams that are not configured; says
@@ -365,6 +390,7 @@ impl Index {
                 stream.clear(self.config.join_tolerance);
             }
             self.seals.reload();
+            self.clock.load();
             self.store.load(&mut self.streams);
         }
         self.attached = there;

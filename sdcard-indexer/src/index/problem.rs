@@ -42,6 +42,8 @@ pub enum ProblemKind {
     Foreign,
     #[error("its name lies in the future: not counted as held until the clock gets there")]
     Future,
+    #[error("when it was recorded is not known: not counted as held until the clock is set")]
+    Unplaced,
     #[error("the recording cannot be used")]
     Malformed(#[source] ContainerError),
 }

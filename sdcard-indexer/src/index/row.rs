@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::clock::MAX_UNCERTAINTY;
 use crate::identity::SegmentId;
 use crate::segment::{Content, EpochId, FileStamp, MODIFIED_STEP_NS, Placement, TimeSource};
 use crate::time::{TimeRange, Timestamp};
@@ -156,6 +157,11 @@ impl Row {
         unpack_uncertainty(self.uncertainty.get())
     }
 
+    /// See [`Placement::is_known`].
+    pub fn is_placed(&self) -> bool {
+        self.uncertainty() <= MAX_UNCERTAINTY
+    }
+
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.duration_ns.get())
     }
@@ -228,11 +234,15 @@ impl Row {
         let range = self.range();
         let counts =
             self.content() != Content::Nothing && !self.is(Flag::FUTURE) && !range.is_empty();
+        let counts = counts && self.is_placed();
         counts.then_some(range)
     }
 
-    /// Up to here it is known what it holds.
+    /// Up to here it is known what it holds: nothing, where it may lie anywhere.
     pub fn known_end(&self) -> Timestamp {
+        if !self.is_placed() {
+            return self.placement().earliest();
+        }
         match self.content() {
             Content::Held => self.range().end(),
             Content::Unread | Content::Nothing => self.start(),

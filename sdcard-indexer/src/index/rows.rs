@@ -57,7 +57,7 @@ pub struct Summary {
     pub future: bool,
     /// Of the rows that count.
     pub latest_known_end: Option<Timestamp>,
-    /// The earliest known end of those that are open, or to be read.
+    /// The earliest known end of those that are open, to be read, or anywhere.
     pub undecided_from: Option<Timestamp>,
     /// The least tier, and the least and the greatest uncertainty, of what is covered.
     pub tier: Option<Tier>,
@@ -352,8 +352,10 @@ impl Summary {
                 continue;
             }
             let known_end = row.known_end();
-            summary.latest_known_end = summary.latest_known_end.max(Some(known_end));
-            if row.is(Flag::STALE) || !row.is(Flag::SEALED) {
+            if row.is_placed() {
+                summary.latest_known_end = summary.latest_known_end.max(Some(known_end));
+            }
+            if row.is(Flag::STALE) || !row.is(Flag::SEALED) || !row.is_placed() {
                 let earliest = summary.undecided_from.map_or(known_end, |from| from.min(known_end));
                 summary.undecided_from = Some(earliest);
             }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::stream::Stream;
 use super::table::{Extent, Reading, Removed, Restored};
 use crate::coverage::Coverage;
@@ -130,6 +131,15 @@ impl Store {
         self.conclude(outcome);
     }
 
+    /// Keeps what is worth it of the clock's journal; what fails is tried again.
+    pub fn keep_clock(&mut self, clock: &mut Clock, now: Timestamp) {
+        let Some(log) = &mut self.log else { return };
+        match clock.save() {
+            Ok(bytes) => log.note_written(now, bytes),
+            Err(error) => tracing::debug!(%error, "the clock's journal is not kept"),
+        }
+    }
+
     /// Writes anew the days of which most records are dead, or whose file is damaged; removes those of
     /// which nothing is left.
     pub fn housekeep(&mut self, streams: &[Stream], now: Timestamp) {
@@ -235,13 +245,14 @@ impl Stream {
                 let reading =
                     Reading { stamp, fingerprint: record.fingerprint, held, walked: true };
                 self.table.restore(&Restored { path, named, placement, reading });
+                self.note_logged(placement, named.start.saturating_add(extent.duration));
             }
             Record::Removed(record) => {
                 let path = Path::new(OsStr::from_bytes(record.path));
                 self.table.restore_removed(day, path, named(path), record.held, record.seen_at);
             }
             Record::Gone(record) => self.table.restore_gone(day, &record.gone),
-            Record::Digest(_) | Record::Changed(_) => {}
+            Record::Digest(_) | Record::Changed(_) | Record::Epoch(_) => {}
         }
     }
 }

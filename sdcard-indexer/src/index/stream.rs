@@ -1,9 +1,11 @@
 //! One stream: looks into its directories and files, and tells its table what it sees.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::clock::{self, Placer};
 use super::problem::{ProblemKind, Told};
 use super::read::{ReadError, Recording, SegmentReader};
 use super::row::Key;
@@ -11,13 +13,16 @@ use super::seals::Seals;
 use super::table::{Extent, Reading, Table};
 use super::view::StreamView;
 use super::{IndexConfig, StreamSource};
-use crate::container::{self, ContainerError};
+use crate::clock::{
+    Claim, EpochId, InBand, Modified, Moment, NameZone, Named, Placement, TimeSource,
+};
+use crate::container::{self, ContainerError, InBandTime};
 use crate::digest::SealedBytes;
 use crate::identity::{FINGERPRINT_BYTES, SegmentId, SegmentVersion};
 use crate::layout::NamedTime;
 use crate::recordings::{Listed, Recordings};
 use crate::scan::UnlistedReason;
-use crate::segment::{FileStamp, Segment, path_bytes};
+use crate::segment::{Content, FileStamp, Segment, path_bytes};
 use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
@@ -36,7 +41,30 @@ pub(super) struct Stream {
     pub present: bool,
     /// What was there at the start has been read: what is sealed from here on is sealed before our eyes.
     pub caught_up: bool,
+    /// How exact they are, and in what zone.
+    times_of_change: (Duration, NameZone),
+    /// The last look did not show everything.
+    incomplete: bool,
+    /// When all of it was last looked at, as far as that succeeded.
+    surveyed: Option<Moment>,
+    /// What this process saw of segments that are not placed for good, the first of them.
+    sightings: HashMap<SegmentId, Sighting>,
+    /// Of those in the log, the one that was recorded last: its epoch, and its end by that epoch's clock.
+    newest_logged: Option<(EpochId, Timestamp)>,
 }
+
+/// What was seen of a segment that its file does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sighting {
+    /// Its file was not there yet.
+    after: Option<Moment>,
+    closed: Option<(Moment, Moment)>,
+    /// It was read as it was then, when nobody knew yet that it would stay so.
+    read: Option<(FileStamp, Moment)>,
+}
+
+/// Sightings that are kept; of further segments, names have to tell.
+const MAX_SIGHTINGS: usize = 4_096;
 
 /// Files whose places are looked up at once.
 const PORTION: usize = 256;
@@ -54,12 +82,19 @@ pub(super) struct Look<'a> {
     sources: &'a [StreamSource],
     state_dir: Option<&'a Path>,
     told: &'a mut Told,
+    placer: &'a Placer<'a>,
     now: Timestamp,
 }
 
 impl<'a> Look<'a> {
-    pub fn new(config: &'a IndexConfig, told: &'a mut Told, now: Timestamp) -> Self {
-        Look { sources: &config.sources, state_dir: config.state_dir.as_deref(), told, now }
+    pub fn new(
+        config: &'a IndexConfig,
+        told: &'a mut Told,
+        placer: &'a Placer<'a>,
+        now: Timestamp,
+    ) -> Self {
+        let state_dir = config.state_dir.as_deref();
+        Look { sources: &config.sources, state_dir, told, placer, now }
     }
 
     /// Streams may share a root: a file is foreign only where no layout knows it.
@@ -85,6 +120,11 @@ impl Stream {
             read_since: 0,
             present: false,
             caught_up: false,
+            times_of_change: (Duration::ZERO, NameZone::Known),
+            incomplete: false,
+            surveyed: None,
+            sightings: HashMap::new(),
+            newest_logged: None,
         }
     }
 
@@ -102,6 +142,9 @@ impl Stream {
         self.table = blank_table(&self.source, join_tolerance);
         self.viewed = None;
         self.caught_up = false;
+        self.surveyed = None;
+        self.sightings.clear();
+        self.newest_logged = None;
     }
 
     /// Brings the view up to date, and says in which window what is held or gone has changed.
@@ -138,7 +181,10 @@ impl Stream {
         self.table.begin_survey(true);
         self.present = true;
         self.viewed = None;
-        self.look_into(Path::new(""), look)
+        self.times_of_change = clock::times_of_change(&self.source);
+        let gone = self.look_into(Path::new(""), look);
+        self.surveyed = look.placer.now.filter(|_| self.present && !self.incomplete);
+        gone
     }
 
     /// Looks at what may have changed. Returns how many segments have gone.
@@ -158,6 +204,8 @@ impl Stream {
             gone += self.look_into(path, look);
             if let (Hint::Sealed(_), Some(named)) = (hint, self.time_of(path)) {
                 self.table.seal(named, path);
+                let closed = look.placer.before.zip(look.placer.now);
+                self.sight(path, |sighting| sighting.closed = closed);
             }
         }
         gone
@@ -167,14 +215,28 @@ impl Stream {
     fn look_into(&mut self, under: &Path, look: &mut Look<'_>) -> usize {
         let own = look.state_dir.and_then(|folder| folder.strip_prefix(&self.source.root).ok());
         let (source, recordings, table) = (&self.source, &*self.recordings, &mut self.table);
-        let mut listing = Listing { source, recordings, table, own, look, unlisted: Vec::new() };
+        let (unlisted, new) = (Vec::new(), Vec::new());
+        let after = self.surveyed;
+        let mut listing = Listing { source, recordings, table, own, look, after, unlisted, new };
         recordings.list(under, &mut |listed| listing.take(listed));
+        let Listing { unlisted: reasons, new, .. } = listing;
+        if after.is_some() {
+            new.iter().for_each(|name| self.sight(name, |sighting| sighting.after = after));
+        }
+        self.incomplete = !reasons.is_empty();
         let mut unlisted = Vec::new();
-        for (name, reason) in listing.unlisted {
+        for (name, reason) in reasons {
             self.unlisted(&name, reason, look);
             unlisted.push(name);
         }
         self.table.bury_unseen(under, self.time_of(under), &unlisted, look.now)
+    }
+
+    fn sight(&mut self, name: &Path, see: impl FnOnce(&mut Sighting)) {
+        let id = SegmentId::of(&self.source.stream, path_bytes(name));
+        if self.sightings.len() < MAX_SIGHTINGS || self.sightings.contains_key(&id) {
+            see(self.sightings.entry(id).or_default());
+        }
     }
 
     /// A root that is not there is no loss as long as nothing has ever been recorded.
@@ -208,25 +270,31 @@ impl Stream {
     }
 
     /// Opens at most `limit` files, and returns how many.
-    pub fn read_unread(&mut self, limit: usize, seals: &mut Seals, told: &mut Told) -> usize {
+    pub fn read_unread(
+        &mut self,
+        limit: usize,
+        seals: &mut Seals,
+        told: &mut Told,
+        placer: &Placer<'_>,
+    ) -> usize {
         let mut read = 0;
         while read < limit {
             let portion: Vec<Key> = self.to_read().take(PORTION.min(limit - read)).collect();
             if portion.is_empty() {
                 break;
             }
-            portion.iter().for_each(|key| self.read_one(*key, seals, told));
+            portion.iter().for_each(|key| self.read_one(*key, seals, told, placer));
             read += portion.len();
         }
         self.read_since += read;
         read
     }
 
-    fn read_one(&mut self, key: Key, seals: &mut Seals, told: &mut Told) {
+    fn read_one(&mut self, key: Key, seals: &mut Seals, told: &mut Told, placer: &Placer<'_>) {
         let Some(segment) = self.table.segment(key) else { return };
         let walk = self.table.is_doubted(key);
         match self.look_inside(&segment, walk, seals) {
-            Ok((reading, problem)) => {
+            Ok((reading, problem, in_band)) => {
                 if segment.sealed && self.caught_up && reading.held.is_some() {
                     seals.enqueue(segment.id);
                 }
@@ -234,6 +302,7 @@ impl Stream {
                     told.tell(&self.source.stream, &segment.path, kind);
                 }
                 self.table.read(key, reading);
+                self.place(key, in_band, told, placer);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.table.unreadable(key, true);
@@ -255,7 +324,7 @@ impl Stream {
         segment: &Segment,
         walk: bool,
         seals: &mut Seals,
-    ) -> io::Result<(Reading, Option<ProblemKind>)> {
+    ) -> io::Result<(Reading, Option<ProblemKind>, Option<InBandTime>)> {
         let mut recording = self.open(&segment.path)?;
         seals.judge_head(&self.source.stream, segment, &recording);
         let intact_bytes = seals.intact_bytes(segment.id, recording.sealed_bytes());
@@ -263,12 +332,14 @@ impl Stream {
         let size_bytes = stamp.size_bytes;
         let good_bytes = intact_bytes.unwrap_or(size_bytes);
         let walked = walk || intact_bytes.is_some();
+        let mut in_band = None;
         let summary = match walked {
             true => container::summarise(&mut recording, good_bytes),
             false => container::extent(&mut recording, size_bytes),
         };
         let (held, problem) = match summary {
             Ok(summary) => {
+                in_band = summary.in_band;
                 let usable_bytes = summary.whole_bytes;
                 let torn = ProblemKind::Torn { usable_bytes, size_bytes };
                 let problem = summary.torn.then_some(torn);
@@ -283,7 +354,96 @@ impl Stream {
         let sealed = segment.sealed;
         let steady = |held: &Extent| sealed || held.usable_bytes >= FINGERPRINT_BYTES as u64;
         let reading = Reading { stamp, fingerprint, held: held.filter(steady), walked };
-        Ok((reading, problem.filter(|_| sealed)))
+        Ok((reading, problem.filter(|_| sealed), in_band))
+    }
+
+    fn place(
+        &mut self,
+        key: Key,
+        in_band: Option<InBandTime>,
+        told: &mut Told,
+        placer: &Placer<'_>,
+    ) {
+        let Some(segment) = self.table.segment(key) else { return };
+        if !segment.sealed {
+            let read = placer.now.map(|now| (segment.stamp, now));
+            self.sight(&segment.path, |sighting| sighting.read = read);
+        }
+        let placement = self.placement(&segment, in_band, placer);
+        if segment.sealed && !placement.is_known() {
+            told.tell(&self.source.stream, &segment.path, ProblemKind::Unplaced);
+        }
+        self.table.place_one(key, placement);
+    }
+
+    /// Places every segment anew by what is known of the clock now.
+    pub fn place_all(&mut self, placer: &Placer<'_>) {
+        for key in self.table.keys() {
+            if let Some(segment) = self.table.segment(key) {
+                self.table.place_one(key, self.placement(&segment, None, placer));
+            }
+        }
+        let known = |id: &SegmentId| {
+            self.table
+                .find(*id)
+                .is_some_and(|segment| !segment.sealed || !segment.placement.is_known())
+        };
+        self.sightings.retain(|id, _| known(id));
+    }
+
+    /// Those of this epoch stay where they are, whatever becomes known.
+    pub fn settle_epoch(&mut self, epoch: EpochId) {
+        for key in self.table.keys() {
+            let Some(Segment { placement, .. }) = self.table.segment(key) else { continue };
+            if placement.epoch == Some(epoch) {
+                let for_good = Placement { epoch: Some(EpochId::FORGOTTEN), ..placement };
+                self.table.place_one(key, for_good);
+            }
+        }
+    }
+
+    fn placement(
+        &self,
+        segment: &Segment,
+        in_band: Option<InBandTime>,
+        placer: &Placer<'_>,
+    ) -> Placement {
+        let known = segment.placement;
+        let for_good = known.epoch == Some(EpochId::FORGOTTEN)
+            || known.source == TimeSource::InBand && known.epoch.is_none();
+        if for_good && in_band.is_none() {
+            return known;
+        }
+        let sighting = self.sightings.get(&segment.id).copied().unwrap_or_default();
+        let read = sighting.read.filter(|(stamp, _)| *stamp == segment.stamp).map(|(_, at)| at);
+        let (step, zone) = self.times_of_change;
+        let claim = Claim {
+            in_band: in_band.as_ref().and_then(InBand::of),
+            closed: sighting.closed,
+            named: self.time_of(&segment.path).as_ref().map(Named::of),
+            modified: Some(Modified {
+                at: Timestamp::from_nanos(segment.stamp.modified_ns),
+                step,
+                zone,
+            }),
+            after: sighting.after,
+            by: read.or(placer.now).filter(|_| segment.sealed),
+            epoch: known.epoch,
+            duration: (segment.content == Content::Held).then_some(segment.duration),
+        };
+        let placement = placer.place(&claim);
+        if placement.is_known() || claim.after.is_some() {
+            return placement;
+        }
+        // What the log has was recorded before what it has not.
+        let logged = self.newest_logged.and_then(|(epoch, end)| placer.moment(epoch, end));
+        placer.place(&Claim { after: logged, ..claim })
+    }
+
+    /// The log has this segment.
+    pub fn note_logged(&mut self, placement: Placement, end_by_clock: Timestamp) {
+        let logged = placement.epoch.filter(|epoch| *epoch != EpochId::FORGOTTEN);
+        self.newest_logged = self.newest_logged.max(logged.map(|epoch| (epoch, end_by_clock)));
     }
 
     pub fn path_of(&self, id: SegmentId) -> Option<PathBuf> {
@@ -318,7 +478,10 @@ struct Listing<'a, 'b> {
     /// The index's own folder, where it lies among the recordings.
     own: Option<&'a Path>,
     look: &'a mut Look<'b>,
+    /// What is new was not there then.
+    after: Option<Moment>,
     unlisted: Vec<(PathBuf, UnlistedReason)>,
+    new: Vec<PathBuf>,
 }
 
 impl Listing<'_, '_> {
@@ -343,7 +506,12 @@ impl Listing<'_, '_> {
 
     fn recording(&mut self, name: &Path, stamp: FileStamp, sealed: bool) {
         if let Some(named) = self.time_of(name) {
-            self.table.observe(name, named, stamp, self.look.now);
+            let (placer, after) = (self.look.placer, self.after);
+            let claim = Claim { named: Some(Named::of(&named)), after, ..Claim::default() };
+            let place = || placer.place(&claim);
+            if self.table.observe(name, named, stamp, self.look.now, place) && after.is_some() {
+                self.new.push(name.to_owned());
+            }
             if sealed {
                 self.table.seal_once(named, name);
             }

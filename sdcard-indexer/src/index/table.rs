@@ -203,7 +203,15 @@ impl Table {
     }
 
     /// A file whose name is of the stream's layout stands in a directory.
-    pub fn observe(&mut self, path: &Path, named: NamedTime, stamp: FileStamp, now: Timestamp) {
+    /// One that is new is placed by `place`; true for these.
+    pub fn observe(
+        &mut self,
+        path: &Path,
+        named: NamedTime,
+        stamp: FileStamp,
+        now: Timestamp,
+        place: impl FnOnce() -> Placement,
+    ) -> bool {
         let key = self.key(&named, path);
         if self.rows.see(key) {
             if self.rows.get(key).is_some_and(|row| !row.has_stamp(stamp)) {
@@ -214,9 +222,9 @@ impl Table {
                 });
                 self.changed_at = now;
             }
-            return;
+            return false;
         }
-        let mut row = Row::unread(key, Placement::of_name(&named), stamp);
+        let mut row = Row::unread(key, place(), stamp);
         row.set(Flag::STALE, true);
         self.rows.insert(row, path);
         self.rows.see(key);
@@ -225,6 +233,7 @@ impl Table {
         if self.settled {
             self.begun = Some(key);
         }
+        true
     }
 
     /// Buries what was not seen at `under` or below, except below directories that were not listed; `named` is
@@ -291,7 +300,7 @@ impl Table {
         let believed = now.saturating_add(FUTURE_TOLERANCE);
         self.rows.update_each(
             |summary| summary.future || summary.hull.is_some_and(|hull| hull.end() > believed),
-            |row, _| row.set(Flag::FUTURE, row.start() > believed),
+            |row, _| row.set(Flag::FUTURE, row.is_placed() && row.start() > believed),
         );
         let quiet = now.since(self.changed_at) >= seal_after;
         let open = if quiet { None } else { self.open() };
@@ -410,18 +419,17 @@ impl Table {
 
     // Where it lies in time.
 
-    /// Places every segment anew: what is known of the clocks has changed.
-    pub fn place(&mut self, place: impl Fn(&Segment) -> Placement) {
-        let keys: Vec<Key> = self.rows.iter().map(Row::key).collect();
-        for key in keys {
-            let Some(placement) = self.segment(key).map(|segment| place(&segment)) else {
-                continue;
-            };
-            self.rows.update(key, |row| {
-                let logged = row.placement() == placement;
-                row.place(placement);
-                row.set(Flag::UNLOGGED, row.is(Flag::UNLOGGED) || !logged);
-            });
+    pub fn keys(&self) -> Vec<Key> {
+        self.rows.iter().map(Row::key).collect()
+    }
+
+    pub fn place_one(&mut self, key: Key, placement: Placement) {
+        let Some(mut placed) = self.rows.get(key).copied() else { return };
+        let before = placed;
+        placed.place(placement);
+        if placed != before {
+            placed.set(Flag::UNLOGGED, true);
+            self.rows.update(key, |row| *row = placed);
         }
     }
 

@@ -284,6 +284,11 @@ impl Log {
         !self.damaged.is_empty()
     }
 
+    /// Counts what was written beside the log.
+    pub fn note_written(&mut self, now: Timestamp, bytes: u64) {
+        self.written.add(now, bytes);
+    }
+
     pub fn written(&self) -> &Written {
         &self.written
     }

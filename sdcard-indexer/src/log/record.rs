@@ -6,7 +6,8 @@
 //! offset  bytes  what
 //! 0       4      length of the payload in bytes, at most 65,536
 //! 4       1      version of the format: 2
-//! 5       1      type: 1 segment, 2 removed, 3 gone, 4 digest, 5 changed
+//! 5       1      type: 1 segment, 2 removed, 3 gone, 4 digest, 5 changed,
+//!                6 epoch
 //! 6       n      payload, the record in postcard
 //! 6 + n   4      CRC-32 (IEEE) of all before it in the frame
 //! ```
@@ -16,6 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Epoch;
 use crate::coverage::Coverage;
 use crate::identity::{SegmentId, SegmentVersion};
 use crate::segment::Placement;
@@ -31,6 +33,7 @@ const REMOVED: u8 = 2;
 const GONE: u8 = 3;
 const DIGEST: u8 = 4;
 const CHANGED: u8 = 5;
+const EPOCH: u8 = 6;
 
 /// One fact about a stream. Strings and paths are borrowed from the caller or from the log's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +43,9 @@ pub enum Record<'a> {
     Gone(GoneRecord<'a>),
     Digest(DigestRecord<'a>),
     Changed(ChangedRecord),
+    /// Of the recorder's clock. Stands in a file of its own; a later record of the same number replaces an
+    /// earlier one.
+    Epoch(Epoch),
 }
 
 /// A sealed segment that has been read. A later record of the same path replaces an earlier one.
@@ -115,6 +121,7 @@ impl Record<'_> {
             Record::Gone(record) => (GONE, postcard::to_stdvec(record)),
             Record::Digest(record) => (DIGEST, postcard::to_stdvec(record)),
             Record::Changed(record) => (CHANGED, postcard::to_stdvec(record)),
+            Record::Epoch(record) => (EPOCH, postcard::to_stdvec(record)),
         };
         let payload = payload.expect("postcard writes plain values into a Vec without fail");
         let Some(length) =
@@ -151,6 +158,7 @@ pub fn read_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         [VERSION, GONE] => Record::Gone(postcard::from_bytes(payload).ok()?),
         [VERSION, DIGEST] => Record::Digest(postcard::from_bytes(payload).ok()?),
         [VERSION, CHANGED] => Record::Changed(postcard::from_bytes(payload).ok()?),
+        [VERSION, EPOCH] => Record::Epoch(postcard::from_bytes(payload).ok()?),
         _ => return None,
     };
     Some((record, rest))

@@ -273,7 +273,7 @@ fn a_name_of_a_clock_that_nobody_saw_gives_way_to_the_time_of_change() {
 /// What a name of the repeated or the skipped hour in Berlin means.
 fn in_berlin(name: &str) -> Named {
     let layout = Layout::new("%Y-%m-%d_%H-%M-%S.mp4", "Europe/Berlin").unwrap();
-    Named::of(&layout.parse(name.as_ref()).unwrap(), layout.resolution())
+    Named::of(&layout.parse(name.as_ref()).unwrap())
 }
 
 #[test]
@@ -385,12 +385,15 @@ fn a_recordings_own_time_counts_as_utc_only_where_it_says_that_its_clock_was_loc
     device.reads(1, None);
     device.reads(500, None);
     let start = after(epoch, 100);
-    let unlocked = Claim { in_band: Some(InBand { start, locked: false }), ..minute(start) };
+    let unlocked = Claim {
+        in_band: Some(InBand { start, late: Duration::ZERO, locked: false }),
+        ..minute(start)
+    };
     assert_unknown(place(device.journal, &unlocked));
     device.steps_to(NOON);
     device.reads(501, SYNCHRONISED);
     assert_placed(place(&journal, &unlocked), after(NOON, 100), SECOND, TimeSource::InBand);
-    let locked = InBand { start: after(NOON, 7), locked: true };
+    let locked = InBand { start: after(NOON, 7), late: Duration::ZERO, locked: true };
     let locked = Claim { in_band: Some(locked), ..minute(start) };
     assert_placed(place(&journal, &locked), after(NOON, 7), SECOND, TimeSource::InBand);
 }

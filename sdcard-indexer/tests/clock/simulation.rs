@@ -121,7 +121,8 @@ impl<'w> Agent<'w> {
         let (world, step) = (self.world, self.world.device.modified_step() as u64);
         let is_running = self
             .journal
-            .epoch(now.epoch)
+            .epochs()
+            .last()
             .is_some_and(|epoch| epoch.boot == world.boots[segment.boot].id);
         let look = now.boottime.as_nanos();
         let done = !is_running || segment.closed.is_some_and(|closed| closed <= look);
@@ -148,7 +149,8 @@ impl<'w> Agent<'w> {
         }
         known.claim.by = Some(now);
         known.claim.duration = Some(Duration::from_nanos((segment.ends - segment.begins) as u64));
-        known.claim.in_band = segment.in_band.map(|start| InBand { start, locked: false });
+        known.claim.in_band =
+            segment.in_band.map(|start| InBand { start, late: Duration::ZERO, locked: false });
         known.claim.modified = Some(Modified {
             at: segment.modified,
             step: Duration::from_nanos(step),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot set up is a failure")]
 
 mod card;
+mod clock;
 mod faults;
 mod faulty_disk;
 mod retention;
@@ -14,15 +15,16 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sdcard_indexer::clock::{Boottime, ClockReading};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::cut::CutLimits;
-use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::identity::BootId;
 use sdcard_indexer::index::{
     Durability, Index, IndexConfig, IndexError, LocateError, ProblemKind, ReadError, StreamSource,
     StreamView, Sweep,
 };
 use sdcard_indexer::layout::Layout;
-use sdcard_indexer::segment::{Content, EpochId, Placement, Segment, Tier, TimeSource};
+use sdcard_indexer::segment::{Content, Tier};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::Hint;
 
@@ -37,6 +39,7 @@ fn problems(sweep: &Sweep) -> Vec<(String, &'static str)> {
         ProblemKind::Unlisted(_) => "unlisted",
         ProblemKind::Foreign => "foreign",
         ProblemKind::Future => "future",
+        ProblemKind::Unplaced => "unplaced",
         ProblemKind::Malformed(_) => "malformed",
         ProblemKind::Altered { .. } => "altered",
     };
@@ -409,24 +412,28 @@ fn a_changed_template_makes_old_records_worthless() {
 fn a_segment_that_is_placed_anew_covers_another_time_under_the_same_name() {
     let card = Card::with(2, &clips().fragmented);
     let mut index = card.indexed();
-    let behind = |_: &StreamId, segment: &Segment| Placement {
-        start: segment.named.saturating_add(Duration::from_secs(100)),
-        uncertainty: Duration::from_millis(40),
-        source: TimeSource::Close,
-        epoch: Some(EpochId(3)),
+    let reads = |index: &mut Index, boottime_s: i64, realtime, synchronised| {
+        let boottime = Boottime::from_nanos(boottime_s * 1_000_000_000);
+        let boot = BootId([1; 16]);
+        index.observe_clock(ClockReading { boot, boottime, realtime, synchronised })
     };
-    let sweep = index.place(later(30), behind);
-    assert_eq!(sweep.changed, [(main_stream(), range(0, 108))]);
+    let sweep = reads(&mut index, 3_700, later(0), None).unwrap();
+    assert_eq!(sweep.changed, [(main_stream(), range(0, 8))]);
+    assert!(view(&index).held.is_empty() && view(&index).gone.is_empty());
+    // The clock was 100 s behind.
+    let exact = Some(Duration::from_millis(40));
+    let sweep = reads(&mut index, 3_701, later(101), exact).unwrap();
+    assert_eq!(sweep.changed, [(main_stream(), range(100, 108))]);
     let expected = |index: &Index| {
         assert_eq!(view(index).held, range(100, 108).into());
         assert!(view(index).gone.is_empty());
-        assert_eq!(view(index).uncertainty(), Duration::from_millis(40));
+        assert!(view(index).uncertainty() < Duration::from_secs(4));
         assert_eq!(segments(index)[1].named, at(4));
     };
     expected(&index);
-    assert!(index.place(later(30), behind).changed.is_empty());
+    assert!(reads(&mut index, 3_702, later(102), exact).is_none());
     let mut again = card.open();
-    assert_eq!(again.sweep(later(40)).read, 0);
+    assert_eq!(again.sweep(later(140)).read, 0);
     expected(&again);
     let located = again.locate(&main_stream(), range(101, 105), &CutLimits::default()).unwrap();
     assert_eq!(
@@ -434,10 +441,10 @@ fn a_segment_that_is_placed_anew_covers_another_time_under_the_same_name() {
         [range(101, 104), range(104, 105)]
     );
     fs::remove_file(card.path(0)).unwrap();
-    again.sweep(later(50));
+    again.sweep(later(150));
     assert_eq!(view(&again).gone, range(100, 104).into());
     let mut after = card.open();
-    after.sweep(later(60));
+    after.sweep(later(160));
     assert_eq!(view(&after).gone, range(100, 104).into());
 }
 

@@ -53,7 +53,8 @@ fn named(start_s: i64) -> NamedTime {
 }
 
 fn observe(table: &mut Table, start_s: i64, size_bytes: u64, now_s: i64) {
-    table.observe(&path(start_s), named(start_s), stamp(size_bytes), at(now_s));
+    let place = || Placement::of_name(&named(start_s));
+    table.observe(&path(start_s), named(start_s), stamp(size_bytes), at(now_s), place);
 }
 
 /// One survey that sees these files, given as their starts and sizes.
