@@ -5,7 +5,8 @@
 //! no byte of them.
 //!
 //! In the order of the data: [`layout`] tells a time from a name, [`container`] tells what a file holds,
-//! [`recordings`] is where they lie ([`scan`] walks a disk), [`index`] keeps the answers (and [`log`] keeps them over a restart),
+//! [`recordings`] is where they lie ([`scan`] walks a disk), [`clock`] places in UTC what a wrong clock has named,
+//! [`index`] keeps the answers (and [`log`] keeps them over a restart),
 //! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken,
 //! [`digest`] proves that it is what was recorded.
 

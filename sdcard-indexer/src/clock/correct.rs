@@ -19,6 +19,8 @@ const SAME_BEGINNING_NS: i64 = 10_000_000_000;
 /// An RTC that nobody sets stays as wrong as it is, to this, while a device is off.
 const SAME_ERROR_NS: i64 = 60_000_000_000;
 
+/// A clock that reads less has begun in 1970 or 2000.
+const FIRST_FOOTAGE: Timestamp = Timestamp::from_unix_seconds(40 * 365 * 86_400);
 /// 60 years.
 const LONGEST_LIFE_NS: i64 = 60 * 366 * 86_400 * 1_000_000_000;
 
@@ -124,7 +126,7 @@ impl ClockJournal {
                 first.map(|at| corrections.utc(0, Bounds { earliest: at, best: at, latest: at }));
             corrections.before_journal = first
                 .map(|first| if first.is_known() { first.latest } else { i64::MAX })
-                .map(|first| (earliest.as_nanos(), first));
+                .map(|first| (FIRST_FOOTAGE.as_nanos(), first));
         }
         corrections.stretches = corrections.seen().chain(corrections.unseen()).collect();
         corrections

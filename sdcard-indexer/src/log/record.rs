@@ -171,6 +171,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::{Anchor, Boottime};
+    use crate::identity::BootId;
     use crate::segment::{EpochId, TimeSource};
 
     fn segment() -> Record<'static> {
@@ -219,6 +221,18 @@ mod tests {
                 modified_ns: -1,
                 intact_bytes: 2,
             }),
+            Record::Epoch(Epoch {
+                id: EpochId(9),
+                boot: BootId(*b"0123456789abcdef"),
+                offset_ns: 64,
+                first: Boottime::from_nanos(1),
+                last: Boottime::from_nanos(3),
+                anchors: vec![Anchor {
+                    first: Boottime::from_nanos(2),
+                    last: Boottime::from_nanos(3),
+                    error_ns: 5,
+                }],
+            }),
         ]
     }
 
@@ -236,12 +250,13 @@ mod tests {
         assert_eq!(frames, GOLDEN);
     }
 
-    const GOLDEN: [&str; 5] = [
+    const GOLDEN: [&str; 6] = [
         "2b0000000201046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab02017e0005010109fc4303c9",
         "0e0000000202046d61696e05612e6d7034020406734d164b",
         "080000000203046d61696e010204892d5b09",
         "400000000204046d61696e05612e6d7034ac02010355555555555555555555555555555555555555555555555555555555555555551030313233343536373839616263646566e968f5a1",
         "06000000020501ac02030102d8cc24a5",
+        "1900000002060930313233343536373839616263646566800102060104060ab727f321",
     ];
 
     #[test]

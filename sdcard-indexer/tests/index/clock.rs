@@ -1,5 +1,7 @@
 //! The index on cards of cameras whose clock is wrong.
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::time::Duration;
 
 use sdcard_indexer::clock::{Boottime, ClockReading, ClockTrust};
@@ -49,8 +51,8 @@ impl<'c> Camera<'c> {
     /// A clip of 4 s, named by the clock; seen being closed where the agent is told.
     fn records(&mut self, since_boot_s: i64, closed: bool) {
         let path = self.card.root().join(layout().path_for(self.clock(since_boot_s), 0));
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::copy(clip_file(), &path).unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        File::create(&path).unwrap().write_all(&clips().fragmented).unwrap();
         if closed {
             self.observes(since_boot_s + 4);
             self.observes(since_boot_s + 5);
@@ -66,25 +68,16 @@ impl<'c> Camera<'c> {
     }
 }
 
-fn clip_file() -> std::path::PathBuf {
-    static FOLDER: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("clip"), &clips().fragmented).unwrap();
-        folder
-    });
-    folder.path().join("clip")
-}
-
 fn assert_holds(index: &Index, starts: &[Timestamp]) {
     let segments = segments(index);
     assert_eq!(segments.len(), starts.len());
     for start in starts {
         let near = |placed: Timestamp, most: Duration| placed.distance(*start) <= most;
         let here = segments.iter().find(|one| near(one.placement.start, one.placement.uncertainty));
-        let here = here.unwrap_or_else(|| panic!("nothing at {start}: {segments:#?}"));
-        assert!(here.placement.uncertainty < Duration::from_secs(4), "{here:#?}");
-        let clip = TimeRange::starting_at(here.placement.start, CLIP);
+        assert!(here.is_some(), "nothing at {start}: {segments:#?}");
+        let placement = here.unwrap().placement;
+        assert!(placement.uncertainty < Duration::from_secs(4), "{placement:?}");
+        let clip = TimeRange::starting_at(placement.start, CLIP);
         assert!(!view(index).held.clip(clip).is_empty());
     }
 }
