@@ -14,6 +14,7 @@ use protocol::frame::HEADER_BYTES;
 use protocol::message::{
     BootMillis, ConnectionId, Part, PartDigest, RefusedReason, RequestId, SealCheck, ServerId,
 };
+use sdcard_indexer::clock::ClockTrust;
 use sdcard_indexer::cut::CutLimits;
 use sdcard_indexer::digest::PartReader;
 use sdcard_indexer::identity::StreamId;
@@ -59,6 +60,8 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 pub enum CardError {
     #[error("cannot start the card's thread")]
     Thread(#[source] io::Error),
+    #[error("cannot tell which boot this is")]
+    BootId(#[source] io::Error),
     #[error("cannot open the index")]
     Index(#[from] IndexError),
     /// A panic in it, which it has printed.
@@ -199,6 +202,8 @@ impl Card {
 
 struct CardThread {
     index: Index,
+    /// `None` where names are to be believed.
+    clock: Option<clock::Watch>,
     /// `None` where the kernel gives none: then only sweeps and open segments are looked at.
     watcher: Option<Watcher>,
     streams: Vec<StreamId>,
@@ -228,7 +233,10 @@ impl CardThread {
         let watcher = Watcher::new(roots, index_config.scan)
             .inspect_err(|error| tracing::warn!(%error, "changes are found by sweeps only"))
             .ok();
+        let believes = clock::trust(config.clock.believe).is_some();
+        let clock = believes.then(|| clock::Watch::new(config.clock.synchronised_file.clone()));
         Ok(CardThread {
+            clock: clock.transpose().map_err(CardError::BootId)?,
             index: Index::open_with(index_config, stores)?,
             watcher,
             streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
@@ -342,9 +350,11 @@ impl CardThread {
         }
         self.polled_at = now;
         if sweep_due || self.index.card_is_there() != self.card_was_there {
+            self.observe_clock();
             return self.survey(now);
         }
         let hints = self.hints();
+        self.observe_clock();
         if hints.contains(&Hint::SweepAll) {
             self.survey(now);
         } else if !hints.is_empty()
@@ -352,6 +362,16 @@ impl CardThread {
         {
             self.refreshed_at = now;
             let sweep = self.index.refresh(&hints, clock::realtime());
+            self.note(sweep);
+        }
+    }
+
+    fn observe_clock(&mut self) {
+        let Some(clock) = &mut self.clock else { return };
+        let reading = clock.read();
+        if let Some(sweep) = self.index.observe_clock(reading) {
+            let synchronised = reading.synchronised.is_some();
+            tracing::info!(synchronised, shown = %reading.realtime, "the clock is another one: all is placed anew");
             self.note(sweep);
         }
     }
@@ -424,6 +444,7 @@ fn index_config(config: &Config) -> IndexConfig {
         join_tolerance: config.index.join_tolerance(),
         seal_after: config.index.seal_after(),
         seal_digest: config.index.seal_digest,
+        clock: clock::trust(config.clock.believe).unwrap_or(ClockTrust::Synchronised),
         ..IndexConfig::new(sources.collect(), Some(config.card.state_dir()))
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     #[serde(default)]
     pub index: Index,
     #[serde(default)]
+    pub clock: Clock,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(rename = "stream", deserialize_with = "streams")]
     pub streams: Vec<Stream>,
@@ -148,6 +150,33 @@ impl Index {
 
     pub fn sweep_every(&self) -> Duration {
         Duration::from_secs(self.sweep_every_seconds)
+    }
+}
+
+/// How the recorders' clock is judged, which is the device's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clock {
+    pub believe: Believe,
+    /// Touched by a time service whenever it has the time.
+    pub synchronised_file: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Believe {
+    /// What names say, whatever the clock does: for cards that another device records.
+    Names,
+    /// A clock that a time service vouches for; failing that, one that reads plausibly, to half a minute.
+    Plausible,
+    /// Nothing but a clock that a time service vouches for.
+    Synchronised,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let synchronised_file = PathBuf::from("/run/systemd/timesync/synchronized");
+        Clock { believe: Believe::Plausible, synchronised_file }
     }
 }
 
@@ -379,6 +408,8 @@ time_zone = "Europe/Berlin"
             "join_tolerance_ms = 500",
             "seal_after_seconds = 10",
             "sweep_every_seconds = 600",
+            r#"believe = "plausible""#,
+            r#"synchronised_file = "/run/systemd/timesync/synchronized""#,
             "max_open_transfers = 4",
             "max_chunk_bytes = 65536",
             "max_bytes_per_second = 0",

@@ -221,6 +221,7 @@ fn agent_config(setup: &Setup, card: &Path, broker: SocketAddr) -> String {
     format!(
         "device = \"{DEVICE}\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
          [card]\nroot = {card:?}\nrequire_mount = false\n\n\
+         [clock]\nbelieve = \"names\"\n\n\
          [[stream]]\nid = \"{STREAM}\"\npath = \"{STREAM}\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n",
         setup.naming.template()
     )

@@ -186,6 +186,8 @@ impl Agent {
             [card]
             root = "{}"
             require_mount = false
+            [clock]
+            believe = "names"
             [[stream]]
             id = "{STREAM}"
             path = ""
