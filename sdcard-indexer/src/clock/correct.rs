@@ -202,6 +202,13 @@ impl Corrections<'_> {
         self.epochs.binary_search_by_key(&epoch, |epoch| epoch.id).ok()
     }
 
+    /// Nothing that is still to come makes this placement a better one, by much.
+    pub fn is_settled(&self, placement: &Placement) -> bool {
+        let running = self.boots.last().map_or(0, |boot| boot.epochs.start);
+        let epoch = placement.epoch.and_then(|epoch| self.index_of(epoch));
+        placement.uncertainty < PRESUMED_ERROR && epoch.is_some_and(|epoch| epoch < running)
+    }
+
     /// Where in UTC an instant of the boot of an epoch lies.
     pub(super) fn utc(&self, epoch: usize, boottime: Bounds) -> Bounds {
         let Some(boot) = self.boot_of(epoch) else { return Bounds::ALL };

@@ -56,6 +56,11 @@ impl Placer<'_> {
         self.corrections.place(&self.corrections.attribute(claim))
     }
 
+    /// See [`Corrections::is_settled`].
+    pub fn is_settled(&self, placement: &Placement) -> bool {
+        self.corrections.is_settled(placement)
+    }
+
     /// The instant at which the clock of an epoch showed this.
     pub fn moment(&self, epoch: EpochId, shown: Timestamp) -> Option<Moment> {
         self.corrections.moment(epoch, shown)

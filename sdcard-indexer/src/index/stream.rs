@@ -376,9 +376,13 @@ impl Stream {
         self.table.place_one(key, placement);
     }
 
-    /// Places every segment anew by what is known of the clock now.
+    /// Places every segment anew that can be placed better by what is known of the clock now.
     pub fn place_all(&mut self, placer: &Placer<'_>) {
+        let settled = |placement: Placement| placer.is_settled(&placement);
         for key in self.table.keys() {
+            if self.table.placement(key).is_some_and(settled) {
+                continue;
+            }
             if let Some(segment) = self.table.segment(key) {
                 self.table.place_one(key, self.placement(&segment, None, placer));
             }
@@ -394,9 +398,9 @@ impl Stream {
     /// Those of this epoch stay where they are, whatever becomes known.
     pub fn settle_epoch(&mut self, epoch: EpochId) {
         for key in self.table.keys() {
-            let Some(Segment { placement, .. }) = self.table.segment(key) else { continue };
-            if placement.epoch == Some(epoch) {
-                let for_good = Placement { epoch: Some(EpochId::FORGOTTEN), ..placement };
+            let placement = self.table.placement(key);
+            if let Some(placed) = placement.filter(|placed| placed.epoch == Some(epoch)) {
+                let for_good = Placement { epoch: Some(EpochId::FORGOTTEN), ..placed };
                 self.table.place_one(key, for_good);
             }
         }

@@ -423,6 +423,10 @@ impl Table {
         self.rows.iter().map(Row::key).collect()
     }
 
+    pub fn placement(&self, key: Key) -> Option<Placement> {
+        self.rows.get(key).map(Row::placement)
+    }
+
     pub fn place_one(&mut self, key: Key, placement: Placement) {
         let Some(mut placed) = self.rows.get(key).copied() else { return };
         let before = placed;
