@@ -280,9 +280,9 @@ fn layout() -> Layout {
 }
 
 fn run(command: &mut Command) {
-    let program = command.get_program().to_owned();
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    assert!(status.is_ok_and(|status| status.success()), "{program:?} is needed, and failed");
+    let status = status.expect("ffmpeg, ffprobe and find are needed: apt-get install ffmpeg");
+    assert!(status.success(), "{command:?} failed");
 }
 
 struct Cost {

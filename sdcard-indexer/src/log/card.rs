@@ -3,7 +3,8 @@
 //! A file system's UUID cannot be read without being root, and what the kernel tells of one ([`FileSystemId`])
 //! is the same for any two FAT cards in one slot. So the log's folder carries a number of its own, drawn by
 //! chance when the log is first written, `card.id`: 32 hexadecimal digits and a line feed. Where that folder
-//! does not lie on the card, FAT cards cannot be told apart.
+//! does not lie on the card, FAT cards cannot be told apart. A number that has vanished counts as another card:
+//! all is then found out from the recordings again, which is never wrong.
 
 use std::fs::File;
 use std::io::{self, Read};
