@@ -229,7 +229,6 @@ fn agent_config(name: &str, card: &Path, link: &Link) -> anyhow::Result<agent::C
     let text = format!(
         "device = \"{name}\"\n\n[broker]\nurl = \"mqtt://{}\"\n\n\
          [card]\nroot = {:?}\nrequire_mount = false\n\n\
-         [clock]\nbelieve = \"names\"\n\n\
          [[stream]]\nid = \"main\"\npath = \"main\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n",
         link.address(),
         card,
