@@ -38,16 +38,6 @@ pub enum InBandKind {
 /// Bytes of an access unit that are looked at: what speaks of it stands before its pictures.
 pub(super) const ACCESS_UNIT_HEAD_BYTES: usize = 1024;
 
-/// How the NAL units of an access unit are told apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Framing {
-    /// Each follows its length in so many bytes (ISO/IEC 14496-15, 4.3.2).
-    Lengths(u8),
-    /// Each follows a start code (H.264 and H.265, annex B).
-    #[cfg_attr(not(test), allow(dead_code, reason = "as MPEG-TS has them"))]
-    StartCodes,
-}
-
 /// What a `prft` box says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProducerReference {
@@ -98,25 +88,26 @@ pub(super) fn of_picture<R: Read + Seek>(
     picture: &Sample,
 ) -> Result<Option<InBandTime>, ContainerError> {
     let entry = SampleEntry::first_of(&track.sample_description).unwrap_or_default();
-    let Some(framing) = entry.framing() else { return Ok(None) };
+    let Some(length_bytes) = entry.length_bytes() else { return Ok(None) };
     let mut head = Vec::new();
     let length = (picture.size_bytes as usize).min(ACCESS_UNIT_HEAD_BYTES);
     window.copy(source, picture.offset, length, &mut head)?;
     let media = picture.starts_at(track);
-    let utc = precision_time_stamp(&head, track.codec, framing);
+    let utc = precision_time_stamp(&head, track.codec, length_bytes);
     Ok(utc.map(|utc| InBandTime { media, utc, kind: InBandKind::PrecisionTimeStamp }))
 }
 
 /// The precision time stamp (MISB ST 0604) of the access unit that these bytes begin.
 ///
-/// Looks at the messages before its first picture, as far as they are in `access_unit`.
+/// Each NAL unit follows its length in `length_bytes` (ISO/IEC 14496-15, 4.3.2). Looks at the messages before the
+/// first picture, as far as they are in `access_unit`.
 pub(super) fn precision_time_stamp(
     access_unit: &[u8],
     codec: Codec,
-    framing: Framing,
+    length_bytes: u8,
 ) -> Option<Timestamp> {
     let mut rest = access_unit;
-    while let Some(unit) = next_unit(&mut rest, framing) {
+    while let Some(unit) = next_unit(&mut rest, length_bytes) {
         let (header_bytes, is_message, is_picture) = match (codec, *unit.first()?) {
             (Codec::H264, header) => (1, header & 0x1f == 6, (1..=5).contains(&(header & 0x1f))),
             (Codec::H265, header) => (2, (header >> 1) & 0x3f == 39, header & 0x40 == 0),
@@ -136,20 +127,11 @@ pub(super) fn precision_time_stamp(
 }
 
 /// Takes the next NAL unit off the front; cut short where the bytes end. Empty ones are passed over.
-fn next_unit<'a>(rest: &mut &'a [u8], framing: Framing) -> Option<&'a [u8]> {
+fn next_unit<'a>(rest: &mut &'a [u8], length_bytes: u8) -> Option<&'a [u8]> {
     loop {
-        let (unit, behind) = match framing {
-            Framing::Lengths(bytes) => {
-                let (length, behind) = rest.split_at_checked(bytes.into())?;
-                let length = length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
-                behind.split_at(length.min(behind.len()))
-            }
-            Framing::StartCodes => {
-                let at = start_code(rest)?;
-                let behind = rest.get(at + 3..)?;
-                behind.split_at(start_code(behind).unwrap_or(behind.len()))
-            }
-        };
+        let (length, behind) = rest.split_at_checked(length_bytes.into())?;
+        let length = length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+        let (unit, behind) = behind.split_at(length.min(behind.len()));
         *rest = behind;
         if !unit.is_empty() {
             return Some(unit);
@@ -249,21 +231,16 @@ mod tests {
         unit
     }
 
-    fn framed(units: &[Vec<u8>], framing: Framing) -> Vec<u8> {
-        let frame = |unit: &Vec<u8>| match framing {
-            Framing::Lengths(bytes) => {
-                let length = (unit.len() as u32).to_be_bytes();
-                [&length[4 - usize::from(bytes)..], unit].concat()
-            }
-            Framing::StartCodes => [&[0, 0, 0, 1], &unit[..]].concat(),
+    fn framed(units: &[Vec<u8>], length_bytes: u8) -> Vec<u8> {
+        let frame = |unit: &Vec<u8>| {
+            let length = (unit.len() as u32).to_be_bytes();
+            [&length[4 - usize::from(length_bytes)..], unit].concat()
         };
         units.iter().flat_map(frame).collect()
     }
 
-    const FRAMINGS: [Framing; 3] = [Framing::Lengths(4), Framing::Lengths(2), Framing::StartCodes];
-
     #[test]
-    fn a_precision_time_stamp_is_found_among_other_messages_in_any_framing() {
+    fn a_precision_time_stamp_is_found_among_other_messages_whatever_the_lengths_take() {
         let micros = UTC.as_nanos() as u64 / 1000;
         let h265 = [0xa8u8, 0x68, 0x7d, 0xd4, 0xd7, 0x59, 0x37, 0x58, 0xa5, 0xce, 0xf0, 0x33];
         let h265 = [&h265[..], &[0x8b, 0x65, 0x45, 0xf1]].concat();
@@ -281,15 +258,15 @@ mod tests {
                 _ => (vec![0x46, 1, 0x50], vec![0x26, 1, 0xaf]),
             };
             let stamped = unit(&header, &message);
-            for framing in FRAMINGS {
+            for length_bytes in [4, 2] {
                 let before =
-                    framed(&[delimiter.clone(), stamped.clone(), picture.clone()], framing);
-                assert_eq!(precision_time_stamp(&before, codec, framing), Some(UTC), "{framing:?}");
+                    framed(&[delimiter.clone(), stamped.clone(), picture.clone()], length_bytes);
+                assert_eq!(precision_time_stamp(&before, codec, length_bytes), Some(UTC));
                 let behind =
-                    framed(&[delimiter.clone(), picture.clone(), stamped.clone()], framing);
-                assert_eq!(precision_time_stamp(&behind, codec, framing), None, "{framing:?}");
+                    framed(&[delimiter.clone(), picture.clone(), stamped.clone()], length_bytes);
+                assert_eq!(precision_time_stamp(&behind, codec, length_bytes), None);
                 for length in 0..before.len() {
-                    let found = precision_time_stamp(&before[..length], codec, framing);
+                    let found = precision_time_stamp(&before[..length], codec, length_bytes);
                     assert!(found.is_none_or(|utc| utc == UTC));
                 }
             }
@@ -301,9 +278,9 @@ mod tests {
         // 0x0000 0003 …: the two zeroes and the 3 stand with a 0xff between; 0x0300 0000 does not need any.
         for micros in [0x0000_0300_0000_0001_u64, 0x0003_0000_0300_0000, 1] {
             let stamped = unit(&[6], &message(b"MISPmicrosectime", 0x1f, micros));
-            let framed = framed(&[stamped], Framing::Lengths(4));
+            let framed = framed(&[stamped], 4);
             let expected = Timestamp::from_nanos(micros as i64 * 1000);
-            let found = precision_time_stamp(&framed, Codec::H264, Framing::Lengths(4));
+            let found = precision_time_stamp(&framed, Codec::H264, 4);
             assert_eq!(found, Some(expected));
         }
     }
@@ -311,8 +288,8 @@ mod tests {
     #[test]
     fn a_time_stamp_of_a_clock_that_is_not_locked_or_of_another_form_is_none() {
         let of = |message: &[u8]| {
-            let framed = framed(&[unit(&[6], message)], Framing::StartCodes);
-            precision_time_stamp(&framed, Codec::H264, Framing::StartCodes)
+            let framed = framed(&[unit(&[6], message)], 4);
+            precision_time_stamp(&framed, Codec::H264, 4)
         };
         assert!(of(&message(b"MISPmicrosectime", 0x1f, 1)).is_some());
         assert_eq!(of(&message(b"MISPmicrosectime", 0x9f, 1)), None);

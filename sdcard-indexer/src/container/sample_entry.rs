@@ -1,7 +1,6 @@
 //! The sample description of a track (`stsd`, ISO/IEC 14496-12, 8.5.2): what its first entry tells.
 
 use super::boxes::Fields;
-use super::in_band::Framing;
 use super::track::{Codec, TrackKind};
 
 /// What comes before the boxes of a sample entry: 8 bytes of any, then those of 12.1.3 and 12.2.3.
@@ -47,15 +46,16 @@ impl<'a> SampleEntry<'a> {
         size().filter(|_| track == TrackKind::Video).unwrap_or_default()
     }
 
-    /// How the samples' NAL units are told apart, in `avcC` or `hvcC` (ISO/IEC 14496-15, 5.3.3 and 8.3.3).
-    pub(super) fn framing(&self) -> Option<Framing> {
+    /// Bytes of the length that stands before each NAL unit, by `avcC` or `hvcC` (ISO/IEC 14496-15, 5.3.3 and
+    /// 8.3.3).
+    pub(super) fn length_bytes(&self) -> Option<u8> {
         let boxes = self.body.get(VISUAL_FIELDS_BYTES..)?;
         let length_size = match self.codec() {
             Codec::H264 => find(boxes, b"avcC")?.get(4)?,
             Codec::H265 => find(boxes, b"hvcC")?.get(21)?,
             _ => return None,
         };
-        Some(Framing::Lengths(length_size % 4 + 1))
+        Some(length_size % 4 + 1)
     }
 
     /// Which coding an `mp4a` entry is of: 0x40 and 0x66 to 0x68 AAC, 0x69 and 0x6b MP3 (ISO/IEC 14496-1,

@@ -40,9 +40,8 @@ use std::path::{Path, PathBuf};
 use super::store::last_of_each;
 use super::{BLOCK_BYTES, Digests, SLICE_BYTES, SealDigest, SealHasher, SealedBytes};
 use crate::identity::{SegmentId, StreamId};
-use crate::index::read_full_at;
 use crate::log::LogError;
-use crate::recordings::{Listed, Recordings};
+use crate::recordings::{Listed, Recordings, read_full_at};
 use crate::segment::path_bytes;
 
 /// How far a verification has come; told before each segment and after each MiB.

@@ -43,7 +43,6 @@ use crate::watch::Hint;
 
 pub use locate::{LocateError, Located, LocatedPart};
 pub use problem::{Problem, ProblemKind};
-pub(crate) use read::read_full_at;
 pub use read::{ReadError, SegmentReader};
 pub use retention::{Basis, Forecast, HorizonSpeed};
 pub use seals::{DigestError, Digested};

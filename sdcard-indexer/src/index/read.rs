@@ -6,7 +6,7 @@ use crate::container::ContainerError;
 use crate::cut::CutError;
 use crate::digest::{SealDigest, SealedBytes};
 use crate::identity::{FINGERPRINT_BYTES, SegmentVersion};
-use crate::recordings::OpenRecording;
+use crate::recordings::{OpenRecording, read_full_at};
 use crate::segment::FileStamp;
 
 /// Why bytes of a segment cannot be had.
@@ -156,24 +156,6 @@ impl Seek for Recording {
         self.position = position.ok_or_else(before_start)?;
         Ok(self.position)
     }
-}
-
-/// Short only at the end of the file.
-pub(crate) fn read_full_at(
-    file: &dyn OpenRecording,
-    buffer: &mut [u8],
-    offset: u64,
-) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// The bytes of one version of a segment.

@@ -110,3 +110,21 @@ pub trait OpenRecording: fmt::Debug + Send {
     /// where the store has no way to: what is read then may come from memory.
     fn forget_cached(&self) -> io::Result<bool>;
 }
+
+/// Fills `buffer` from `offset` on; short only at the end of the recording.
+pub(crate) fn read_full_at(
+    file: &dyn OpenRecording,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

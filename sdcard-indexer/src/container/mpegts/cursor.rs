@@ -5,9 +5,10 @@ use std::io::{Read, Seek};
 use super::super::boxes::Source;
 use super::super::track::{Packets, Sample, rescale};
 use super::super::{ContainerError, End};
+use super::framer::Framer;
 use super::packets::PacketReader;
 use super::tables::Stream;
-use super::unit::{Framer, Unit};
+use super::unit::Unit;
 use super::watch::{MOST_APART_TICKS, Seen, TICKS_PER_SECOND, Times, Watch};
 
 /// A picture's length where it is the only one.

@@ -6,6 +6,7 @@
 //! `watch` (where a recording ends), `pes`, `trail` and `unit` with `pictures` and `frames`, `cursor`.
 
 mod cursor;
+mod framer;
 mod frames;
 mod packets;
 mod parameter_sets;
@@ -22,17 +23,17 @@ use std::io::{Read, Seek};
 
 use super::ContainerError;
 use super::boxes::Source;
-use super::in_band::{self, Framing, InBandKind, InBandTime};
+use super::in_band::{self, InBandKind, InBandTime};
 use super::track::{
     Codec, MediaTime, NANOS_PER_SECOND, Sample, Storage, Track, TrackKind, rescale,
 };
 pub(crate) use cursor::Cursor;
+use framer::Framer;
 pub(super) use packets::Grid;
 use packets::PacketReader;
-use pictures::LENGTH_BYTES;
 pub(super) use sample::read_sample;
 use tables::{Stream, Table, Tables};
-use unit::{Description, Framer};
+use unit::{Description, LENGTH_BYTES};
 use watch::{Seen, TICKS_PER_SECOND, Times, Watch};
 
 /// A recording that begins right after a keyframe tells its parameter sets with the next: 10 s at 12 Mbit/s.
@@ -77,8 +78,7 @@ impl Recording {
         {
             return Ok(None);
         }
-        let framing = Framing::Lengths(LENGTH_BYTES as u8);
-        let utc = in_band::precision_time_stamp(&bytes, track.codec, framing);
+        let utc = in_band::precision_time_stamp(&bytes, track.codec, LENGTH_BYTES);
         let (media, kind) = (first.starts_at(track), InBandKind::PrecisionTimeStamp);
         Ok(utc.map(|utc| InBandTime { media, utc, kind }))
     }

@@ -6,12 +6,12 @@
 use super::super::describe;
 use super::super::in_band::without_emulation_prevention;
 use super::super::track::Codec;
-use super::unit::Description;
+use super::unit::{Description, LENGTH_BYTES};
 
 /// Different parameter sets of a kind that are kept; a stream has one of each, rarely a few.
 const MAX_SETS: usize = 8;
 /// With 4 bytes before each NAL unit.
-const LENGTH_SIZE_MINUS_ONE: u8 = super::pictures::LENGTH_BYTES as u8 - 1;
+const LENGTH_SIZE_MINUS_ONE: u8 = LENGTH_BYTES - 1;
 
 #[derive(Debug)]
 pub(super) struct ParameterSets {

@@ -9,11 +9,9 @@ use super::super::in_band::sei_number;
 use super::super::track::Codec;
 use super::parameter_sets::ParameterSets;
 use super::trail::{Place, Trail};
-use super::unit::{Description, Unit};
+use super::unit::{Description, LENGTH_BYTES, Unit};
 use super::watch::Times;
 
-/// In MP4, what stands before each NAL unit instead of the start code.
-pub(super) const LENGTH_BYTES: usize = 4;
 /// Of a NAL unit, what is kept: parameter sets are not longer, and what else is looked for stands in front.
 const MAX_KEPT_BYTES: usize = 4096;
 
@@ -149,7 +147,7 @@ impl Pictures {
         }
         if bytes > 0 {
             if let Some(open) = &mut self.open {
-                open.size_bytes += LENGTH_BYTES as u64 + bytes;
+                open.size_bytes += u64::from(LENGTH_BYTES) + bytes;
                 open.keyframe |= self.codec == Codec::H264 && recovery_point(&self.kept);
             }
             if self.kept.len() < MAX_KEPT_BYTES {
