@@ -4,9 +4,12 @@ use std::error::Error;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
+use std::time::Duration;
 
+use sdcard_indexer::clock::{Anchor, Boottime, Epoch, EpochId, Placement, TimeSource};
 use sdcard_indexer::container::MediaTime;
 use sdcard_indexer::cut::{CutLimits, cut};
+use sdcard_indexer::identity::BootId;
 use sdcard_indexer::log::Record;
 use sdcard_indexer::log::record::{DigestRecord, GoneRecord, RemovedRecord, SegmentRecord};
 use sdcard_indexer::time::{TimeRange, Timestamp};
@@ -19,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The description of the first part of each recording.
 fn parts(seeds: &Path) -> Result<(), Box<dyn Error>> {
-    for kind in ["fragmented_mp4", "mpegts", "plain_mp4"] {
+    for kind in ["fragmented_mp4", "matroska", "mpegts", "plain_mp4"] {
         for recording in fs::read_dir(seeds.join(kind))? {
             let recording = recording?;
             let file = fs::read(recording.path())?;
@@ -44,21 +47,51 @@ fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
         modified_ns: 1_577_934_305_000_000_000,
         fingerprint: 0x0123_4567_89ab_cdef,
         held: true,
-        start,
+        named: start,
         duration_ns: 60_000_000_000,
         usable_bytes: 29_999_000,
+        placement: Some(Placement {
+            start,
+            uncertainty: Duration::from_secs(1),
+            source: TimeSource::Close,
+            epoch: Some(EpochId(1)),
+        }),
     });
-    let removed = Record::Removed(RemovedRecord { stream: "main", path: b"03-04-05.mp4", held });
+    let removed = Record::Removed(RemovedRecord {
+        stream: "main",
+        path: b"03-04-05.mp4",
+        held,
+        seen_at: start,
+    });
     let gone = Record::Gone(GoneRecord { stream: "sub", gone: held.into() });
     let digest = Record::Digest(DigestRecord {
         stream: "main",
         path: b"03-04-05.mp4",
         size_bytes: 2_000_000,
+        modified_ns: 1_577_934_305_000_000_000,
         fingerprint: 7,
         whole: [7; 32],
         blocks: &[9; 32],
     });
-    let records = [("segment", segment), ("removed", removed), ("gone", gone), ("digest", digest)];
+    let epoch = Record::Epoch(Epoch {
+        id: EpochId(1),
+        boot: BootId(*b"0123456789abcdef"),
+        offset_ns: 1_577_934_000_000_000_000,
+        first: Boottime::from_nanos(20_000_000_000),
+        last: Boottime::from_nanos(900_000_000_000),
+        anchors: vec![Anchor {
+            first: Boottime::from_nanos(30_000_000_000),
+            last: Boottime::from_nanos(900_000_000_000),
+            error_ns: 1_000_000,
+        }],
+    });
+    let records = [
+        ("segment", segment),
+        ("removed", removed),
+        ("gone", gone),
+        ("digest", digest),
+        ("epoch", epoch),
+    ];
     let mut day = Vec::new();
     for (name, record) in records {
         let mut frame = Vec::new();
