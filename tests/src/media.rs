@@ -66,9 +66,12 @@ impl Spec {
 /// How frames are told apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// Coded video as it stands in the file, in decode order. Survives remuxing.
+    /// Coded video as it stands in the file, in decode order. Survives remuxing among MP4 and Matroska.
     VideoPackets,
-    /// Coded audio likewise.
+    /// Coded video less what MPEG-TS repeats in it (parameter sets) or adds to it (delimiters), with start
+    /// codes. Survives all remuxing.
+    Slices(VideoCodec),
+    /// Coded audio, without ADTS headers. Survives all remuxing.
     AudioPackets,
     /// Pictures, in the order they are shown.
     DecodedVideo,
@@ -89,7 +92,13 @@ pub struct Frame {
 pub fn frames(path: &Path, form: Form) -> anyhow::Result<Vec<Frame>> {
     let selection = match form {
         Form::VideoPackets => "-map 0:v -c copy",
-        Form::AudioPackets => "-map 0:a -c copy",
+        Form::Slices(VideoCodec::H264) => {
+            "-map 0:v -c copy -bsf:v h264_mp4toannexb,filter_units=remove_types=7|8|9"
+        }
+        Form::Slices(VideoCodec::H265) => {
+            "-map 0:v -c copy -bsf:v hevc_mp4toannexb,filter_units=remove_types=32|33|34|35|39"
+        }
+        Form::AudioPackets => "-map 0:a -c copy -bsf:a aac_adtstoasc",
         Form::DecodedVideo => "-map 0:v -fps_mode passthrough",
     };
     let output = ffmpeg(
@@ -146,8 +155,9 @@ fn ffmpeg<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> anyhow::Re
 #[derive(Clone, Debug)]
 pub struct Reference {
     pub path: PathBuf,
+    pub codec: VideoCodec,
     pub seconds: u32,
-    /// Video packets in decode order; one GOP is [`FRAMES_PER_SECOND`] of them.
+    /// [`Form::Slices`] in decode order; one GOP is [`FRAMES_PER_SECOND`] of them.
     pub video: Vec<Frame>,
 }
 
@@ -171,8 +181,8 @@ impl Reference {
             ffmpeg(arguments)?;
             fresh.persist(&path)?;
         }
-        let video = frames(&path, Form::VideoPackets)?;
-        Ok(Reference { path, seconds: spec.seconds, video })
+        let video = frames(&path, Form::Slices(spec.codec))?;
+        Ok(Reference { path, codec: spec.codec, seconds: spec.seconds, video })
     }
 
     /// Writes all of it as `recorder` would.
@@ -228,19 +238,22 @@ impl Reference {
         let times: Vec<String> =
             starts.iter().skip(1).map(|start| format!("{}.5", start - 1)).collect();
         let mut command = vec!["-i".to_owned(), self.path.display().to_string()];
-        let fixed = "-map 0 -c copy -f segment -segment_format mp4 -reset_timestamps 1";
+        let fixed = "-map 0 -c copy -f segment -reset_timestamps 1 -segment_format";
         command.extend(fixed.split(' ').map(str::to_owned));
+        command.push(muxer(recorder.container).to_owned());
         // Without times the muxer would fall back to segments of two seconds.
         let times = if times.is_empty() { format!("{}", self.seconds) } else { times.join(",") };
         command.extend(["-segment_times".to_owned(), times]);
-        let options = format!("movflags={}", movflags(recorder.container));
-        command.extend(["-segment_format_options".to_owned(), options]);
-        command.push(directory.path().join("%d.mp4").display().to_string());
+        if let Some(movflags) = movflags(recorder.container) {
+            command.extend(["-segment_format_options".to_owned(), format!("movflags={movflags}")]);
+        }
+        let extension = extension(recorder.container);
+        command.push(directory.path().join("%d").with_extension(extension).display().to_string());
         ffmpeg(&command)?;
 
         let ends = starts.iter().skip(1).copied().chain([self.seconds]);
         let piece = |(number, (&start, end)): (usize, (&u32, u32))| Piece {
-            path: directory.path().join(format!("{number}.mp4")),
+            path: directory.path().join(format!("{number}.{extension}")),
             start,
             seconds: end - start,
         };
@@ -250,10 +263,28 @@ impl Reference {
 }
 
 /// Fragmented: one fragment per GOP, and a `moov` that knows when each track begins. Plain: `moov` at the end.
-const fn movflags(container: Container) -> &'static str {
+const fn movflags(container: Container) -> Option<&'static str> {
     match container {
-        Container::FragmentedMp4 => "+frag_keyframe+delay_moov+default_base_moof",
-        Container::Mp4 | Container::MpegTs | Container::Matroska => "0",
+        Container::FragmentedMp4 => Some("+frag_keyframe+delay_moov+default_base_moof"),
+        Container::Mp4 => Some("0"),
+        Container::MpegTs | Container::Matroska => None,
+    }
+}
+
+/// As ffmpeg calls it.
+const fn muxer(container: Container) -> &'static str {
+    match container {
+        Container::FragmentedMp4 | Container::Mp4 => "mp4",
+        Container::MpegTs => "mpegts",
+        Container::Matroska => "matroska",
+    }
+}
+
+const fn extension(container: Container) -> &'static str {
+    match container {
+        Container::FragmentedMp4 | Container::Mp4 => "mp4",
+        Container::MpegTs => "ts",
+        Container::Matroska => "mkv",
     }
 }
 
@@ -308,9 +339,10 @@ impl Pieces<'_> {
     fn place(&self, recorder: &Recorder, piece: &Piece) -> anyhow::Result<Segment> {
         let start = after(recorder.start, piece.start);
         let path = recorder.directory.join(recorder.naming.path(start));
+        let path = path.with_extension(extension(recorder.container));
         fs::create_dir_all(path.parent().context("a segment lies in a directory")?)?;
         fs::copy(&piece.path, &path)?;
-        let held = frames(&path, Form::VideoPackets)?;
+        let held = frames(&path, Form::Slices(self.reference.codec))?;
         let first = frame_index(piece.start);
         let frames = first..first + held.len();
         let expected = self.reference.video.get(frames.clone()).unwrap_or_default();
@@ -324,14 +356,16 @@ impl Pieces<'_> {
 impl Piece {
     /// Drops what comes later, as if the recorder had been cut off and had then closed the file.
     fn end_after(&self, duration: Duration, container: Container) -> anyhow::Result<()> {
-        let whole = self.path.with_extension("whole.mp4");
+        let whole = self.path.with_extension("whole");
         fs::copy(&self.path, &whole)?;
         let seconds = duration.as_secs_f64().to_string();
-        let arguments = ["-i".as_ref(), whole.as_os_str()].into_iter().chain(
-            ["-map", "0", "-c", "copy", "-t", &seconds, "-movflags", movflags(container)]
-                .map(OsStr::new),
-        );
-        ffmpeg(arguments.chain([self.path.as_os_str()]))?;
+        let mut arguments = vec!["-i".as_ref(), whole.as_os_str()];
+        arguments.extend(["-map", "0", "-c", "copy", "-t", &seconds].map(OsStr::new));
+        if let Some(movflags) = movflags(container) {
+            arguments.extend(["-movflags", movflags].map(OsStr::new));
+        }
+        arguments.push(self.path.as_os_str());
+        ffmpeg(arguments)?;
         Ok(())
     }
 }
@@ -347,6 +381,8 @@ mod tests {
     use super::*;
 
     const SECONDS: u32 = 12;
+    const CONTAINERS: [Container; 4] =
+        [Container::FragmentedMp4, Container::Mp4, Container::MpegTs, Container::Matroska];
 
     fn specs() -> [Spec; 3] {
         let h264 = Spec { codec: VideoCodec::H264, b_frames: 0, audio: false, seconds: SECONDS };
@@ -384,7 +420,7 @@ mod tests {
     #[test]
     fn segments_hold_all_of_the_reference_under_exact_names() {
         for spec in specs() {
-            for container in [Container::FragmentedMp4, Container::Mp4] {
+            for container in CONTAINERS {
                 let directory = tempfile::tempdir().unwrap();
                 let reference = Reference::encode(spec).unwrap();
                 let segments =
@@ -396,12 +432,13 @@ mod tests {
                     .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                     .collect();
                 names.sort();
-                let expected = [
-                    "2026-11-23_09-59-59-500000.mp4",
-                    "2026-11-23_10-00-03-500000.mp4",
-                    "2026-11-23_10-00-07-500000.mp4",
+                let starts = [
+                    "2026-11-23_09-59-59-500000",
+                    "2026-11-23_10-00-03-500000",
+                    "2026-11-23_10-00-07-500000",
                 ];
-                assert_eq!(names, expected);
+                let extension = extension(container);
+                assert_eq!(names, starts.map(|start| format!("{start}.{extension}")));
 
                 let paths = || segments.iter().map(|segment| segment.path.as_path());
                 let pictures = hashes(paths(), Form::DecodedVideo).unwrap();
@@ -417,7 +454,7 @@ mod tests {
     #[test]
     fn a_hole_begins_inside_a_gop_and_ends_at_a_keyframe_inside_a_segment() {
         for spec in specs() {
-            for container in [Container::FragmentedMp4, Container::Mp4] {
+            for container in CONTAINERS {
                 let directory = tempfile::tempdir().unwrap();
                 let reference = Reference::encode(spec).unwrap();
                 let recorder = recorder(directory.path(), container);

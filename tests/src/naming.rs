@@ -26,11 +26,11 @@ impl Naming {
         start.to_jiff().strftime(pattern).to_string().into()
     }
 
-    /// The scheme as a naming template of Gapless' configuration.
+    /// The scheme as a naming template of Gapless' configuration, whatever the container.
     pub const fn template(self) -> &'static str {
         match self {
-            Naming::MediaMtx => "%Y-%m-%d_%H-%M-%S-%f.mp4",
-            Naming::DayHour => "%Y-%m-%d/%H/%Y-%m-%d_%H-%M-%S-%f.mp4",
+            Naming::MediaMtx => "%Y-%m-%d_%H-%M-%S-%f.{mp4|ts|mkv}",
+            Naming::DayHour => "%Y-%m-%d/%H/%Y-%m-%d_%H-%M-%S-%f.{mp4|ts|mkv}",
         }
     }
 }

@@ -12,9 +12,10 @@ use tests::media::{Spec, VideoCodec};
 use tests::process::{Process, until};
 use tokio::sync::OnceCell;
 
-use crate::scene::{DEADLINE, Scene};
+use crate::scene::{Containers, DEADLINE, Scene};
 
 const SPEC: Spec = Spec { codec: VideoCodec::H264, b_frames: 2, audio: true, seconds: 120 };
+const FRAGMENTED: Containers = Containers::both(Container::FragmentedMp4);
 /// The hole is 38 s of one segment, which take seconds to pull, and 8 s of the next one.
 const SEGMENT_SECONDS: u32 = 40;
 const LINK: Shape = Shape::symmetric(Lane::new(20, 5_000_000));
@@ -35,7 +36,7 @@ struct Pull {
 
 impl Pull {
     async fn begin() -> Pull {
-        let scene = Scene::set_up(SPEC, Container::FragmentedMp4, SEGMENT_SECONDS, LINK).await;
+        let scene = Scene::set_up(SPEC, FRAGMENTED, SEGMENT_SECONDS, LINK).await;
         let server = scene.installation.start_server().unwrap();
         let agent = scene.installation.start_agent().unwrap();
         Pull { scene, agent, server }
@@ -140,7 +141,7 @@ async fn a_broker_that_is_killed_again_and_again() {
 /// The piece has its name and the ledger does not know it yet: a moment that strace makes last.
 #[tokio::test]
 async fn a_server_that_is_killed_between_rename_and_ledger() {
-    let scene = Scene::set_up(SPEC, Container::FragmentedMp4, SEGMENT_SECONDS, Shape::CLEAR).await;
+    let scene = Scene::set_up(SPEC, FRAGMENTED, SEGMENT_SECONDS, Shape::CLEAR).await;
     let installation = &scene.installation;
     let _agent = installation.start_agent().unwrap();
     // -D: strace is not the parent, so that the process we kill is the server itself.
