@@ -96,7 +96,8 @@ impl Walk {
                         Err(error) => self.cannot_list(&directory, error),
                     }
                 }
-                entries.sort_unstable_by_key(DirEntry::file_name);
+                // A name is a new string each time it is asked for.
+                entries.sort_by_cached_key(DirEntry::file_name);
                 self.steps.push(Step::Entries { directory, depth, entries: entries.into_iter() });
             }
             Err(error) => self.cannot_list(&directory, error),
