@@ -301,8 +301,9 @@ impl Stream {
                 if let Some(kind) = problem {
                     told.tell(&self.source.stream, &segment.path, kind);
                 }
-                self.table.read(key, reading);
-                self.place(key, in_band, told, placer);
+                if self.table.read(key, reading) {
+                    self.place(key, in_band, told, placer);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.table.unreadable(key, true);

@@ -352,26 +352,26 @@ impl Table {
         self.rows.blocks().map(|(_, summary)| summary.stale).sum()
     }
 
-    /// The bytes of a segment have been looked at.
+    /// The bytes of a segment have been looked at. False: this is not believed.
     ///
     /// A hole that seems to follow it is none before the whole file was walked: it is then to be read again,
-    /// which [`Table::is_doubted`] tells.
-    pub fn read(&mut self, key: Key, reading: Reading) {
-        let read = self.rows.update(key, |row| {
-            let before = *row;
-            take_reading(row, &reading);
-            row.set(Flag::UNLOGGED, true);
-            (before, *row)
-        });
-        let Some((before, after)) = read else { return };
-        if !reading.walked && after.is(Flag::SEALED) && self.hole_follows(&after) {
-            self.rows.update(key, |row| {
-                row.set(Flag::DOUBTED, true);
-                row.set(Flag::STALE, true);
-            });
+    /// which [`Table::is_doubted`] tells. Until then it counts as holding what it did, so that it is still known
+    /// what a shorter one has lost.
+    pub fn read(&mut self, key: Key, reading: Reading) -> bool {
+        let Some(before) = self.rows.get(key).copied() else { return false };
+        let mut after = before;
+        take_reading(&mut after, &reading);
+        after.set(Flag::UNLOGGED, true);
+        let doubted = !reading.walked && after.is(Flag::SEALED) && self.hole_follows(&after);
+        if doubted {
+            after = before;
+            after.set(Flag::DOUBTED, true);
+            after.set(Flag::STALE, true);
         } else {
             self.forget(&before, &after);
         }
+        self.rows.update(key, |row| *row = after);
+        !doubted
     }
 
     fn hole_follows(&self, row: &Row) -> bool {

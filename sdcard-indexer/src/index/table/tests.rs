@@ -168,7 +168,7 @@ fn a_hole_is_none_before_the_file_in_front_of_it_was_walked() {
         keys.len()
     };
     assert_eq!(look(&mut table, false), 4);
-    assert_eq!(table.view(at(300)).final_until, at(120));
+    assert_eq!(table.view(at(300)).final_until, at(60));
     let doubted: Vec<Key> = table.to_read().collect();
     assert_eq!(doubted.iter().map(|key| key.named).collect::<Vec<_>>(), [at(60)]);
     assert!(table.is_doubted(doubted[0]) && !table.is_doubted(first(&table)));
@@ -265,4 +265,29 @@ fn the_window_of_a_change_holds_every_difference_and_no_more() {
     survey(&mut table, &[(60, 60), (120, 60), (180, 25)], 202);
     read_all(&mut table);
     assert_eq!(before.change_to(&table.view(at(202))), Some(range(200, 205)));
+}
+
+/// As [`read_all`], by heads and tails: what is doubted is walked.
+fn look_at_all(table: &mut Table) {
+    let first = |table: &Table| table.to_read().next();
+    while let Some(key) = first(table) {
+        let (stamp, walked) = (table.segment(key).unwrap().stamp, table.is_doubted(key));
+        let duration = Duration::from_secs(stamp.size_bytes);
+        let held = Some(Extent { duration, usable_bytes: stamp.size_bytes });
+        table.read(key, Reading { stamp, fingerprint: 1, held, walked });
+    }
+}
+
+#[test]
+fn what_a_shorter_file_with_a_hole_behind_it_has_lost_is_gone_once_it_was_walked() {
+    let mut table = table();
+    survey(&mut table, &[(0, 60), (60, 60), (120, 1)], 200);
+    look_at_all(&mut table);
+    survey(&mut table, &[(0, 20), (60, 60), (120, 1)], 201);
+    let view = table.view(at(201));
+    assert_eq!((view.held, view.gone), (range(0, 121).into(), Coverage::new()));
+    look_at_all(&mut table);
+    let view = table.view(at(201));
+    assert_eq!(view.held, [range(0, 20), range(60, 121)].into_iter().collect());
+    assert_eq!(view.gone, range(20, 60).into());
 }
