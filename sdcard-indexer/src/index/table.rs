@@ -72,7 +72,7 @@ pub(super) struct Table {
     added: usize,
     /// The directories have been looked at once: what is new from here on has just been begun.
     settled: bool,
-    /// What was begun last.
+    /// What was begun last, or went on after that was closed.
     begun: Option<Key>,
 }
 
@@ -221,6 +221,10 @@ impl Table {
                     row.set(Flag::SEALED, false);
                 });
                 self.changed_at = now;
+                self.begun = self.begun.map(|begun| match self.rows.get(begun) {
+                    Some(row) if row.is(Flag::SEALED) => begun.max(key),
+                    _ => begun,
+                });
             }
             return false;
         }
@@ -229,10 +233,11 @@ impl Table {
         self.rows.insert(row, path);
         self.rows.see(key);
         self.changed_at = now;
-        self.added += 1;
         if self.settled {
-            self.begun = Some(key);
+            // Directories list in any order: of those that are new at once, the newest was begun last.
+            self.begun = self.begun.filter(|_| self.added > 0).max(Some(key));
         }
+        self.added += 1;
         true
     }
 
@@ -292,8 +297,8 @@ impl Table {
 
     /// Decides what is open, and what lies in the future.
     ///
-    /// Only one segment can be open: the one that was just begun, be it by a clock that was set back, or else the
-    /// newest; and that until nothing changes for `seal_after`, or the watcher has seen it closed.
+    /// Only one segment can be open: the one that was just begun, be it by a clock that was set back, or where
+    /// none was yet, the newest; and that until nothing changes for `seal_after`, or the watcher has seen it closed.
     /// A segment that is sealed is read once more: at its end a recorder may write where it wrote before,
     /// within the steps of FAT's clock. Returns how many were added since the last call.
     pub fn settle(&mut self, now: Timestamp, seal_after: Duration) -> usize {
@@ -319,9 +324,9 @@ impl Table {
     }
 
     fn open(&self) -> Option<Key> {
-        let unsealed = |key: &Key| self.rows.get(*key).is_some_and(|row| !row.is(Flag::SEALED));
-        let newest = || self.rows.iter().rev().find(|row| !row.is(Flag::FUTURE)).map(Row::key);
-        self.begun.filter(unsealed).or_else(newest)
+        let begun = self.begun.and_then(|key| self.rows.get(key));
+        let newest = || self.rows.iter().rev().find(|row| !row.is(Flag::FUTURE));
+        begun.or_else(newest).map(Row::key)
     }
 
     /// An unread segment lasts until the next one starts, but no longer than is usual; the newest, not at all.

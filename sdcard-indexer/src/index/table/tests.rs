@@ -291,3 +291,37 @@ fn what_a_shorter_file_with_a_hole_behind_it_has_lost_is_gone_once_it_was_walked
     assert_eq!(view.held, [range(0, 20), range(60, 121)].into_iter().collect());
     assert_eq!(view.gone, range(20, 60).into());
 }
+
+#[test]
+fn a_segment_begun_and_closed_by_a_clock_that_was_set_back_leaves_none_open_before_it() {
+    let mut table = table();
+    let sealed = |table: &Table| segments(table).iter().map(|s| s.sealed).collect::<Vec<_>>();
+    survey(&mut table, &[(5_000, 60), (5_060, 20)], 5_080);
+    table.begin_survey(true);
+    for (start_s, size_bytes) in [(100, 1), (5_000, 60), (5_060, 20)] {
+        observe(&mut table, start_s, size_bytes, 5_081);
+    }
+    table.seal(named(100), &path(100));
+    table.settle(at(5_081), SEAL_AFTER);
+    assert_eq!(sealed(&table), [true, true, true]);
+    survey(&mut table, &[(100, 1), (5_000, 60), (5_060, 25)], 5_082);
+    assert_eq!(sealed(&table), [true, true, false], "what is written after all is followed");
+}
+
+#[test]
+fn of_segments_seen_at_once_the_newest_is_open_in_whatever_order_they_are_listed() {
+    for closed in [false, true] {
+        let mut table = table();
+        survey(&mut table, &[(0, 60)], 60);
+        table.begin_survey(true);
+        for (start_s, size_bytes) in [(120, 1), (60, 60), (0, 60)] {
+            observe(&mut table, start_s, size_bytes, 121);
+        }
+        if closed {
+            table.seal(named(60), &path(60));
+        }
+        table.settle(at(121), SEAL_AFTER);
+        let sealed: Vec<bool> = segments(&table).iter().map(|segment| segment.sealed).collect();
+        assert_eq!(sealed, [true, true, false], "closed: {closed}");
+    }
+}
