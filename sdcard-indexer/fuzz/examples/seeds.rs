@@ -9,9 +9,11 @@ use std::time::Duration;
 use sdcard_indexer::clock::{Anchor, Boottime, Epoch, EpochId, Placement, TimeSource};
 use sdcard_indexer::container::MediaTime;
 use sdcard_indexer::cut::{CutLimits, cut};
-use sdcard_indexer::identity::BootId;
+use sdcard_indexer::identity::{BootId, SegmentId, SegmentVersion};
 use sdcard_indexer::log::Record;
-use sdcard_indexer::log::record::{DigestRecord, GoneRecord, RemovedRecord, SegmentRecord};
+use sdcard_indexer::log::record::{
+    ChangedRecord, DigestRecord, GoneRecord, RemovedRecord, SegmentRecord,
+};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -73,6 +75,12 @@ fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
         whole: [7; 32],
         blocks: &[9; 32],
     });
+    let changed = Record::Changed(ChangedRecord {
+        segment: SegmentId(0x0123_4567_89ab_cdef),
+        version: SegmentVersion { size_bytes: 2_000_000, fingerprint: 8 },
+        modified_ns: 1_577_934_305_000_000_000,
+        intact_bytes: 1_048_576,
+    });
     let epoch = Record::Epoch(Epoch {
         id: EpochId(1),
         boot: BootId(*b"0123456789abcdef"),
@@ -90,6 +98,7 @@ fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
         ("removed", removed),
         ("gone", gone),
         ("digest", digest),
+        ("changed", changed),
         ("epoch", epoch),
     ];
     let mut day = Vec::new();
