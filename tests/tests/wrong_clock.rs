@@ -61,8 +61,8 @@ async fn watched(expected_from: Timestamp) -> (Installation, Process) {
     (installation, agent)
 }
 
-/// Writes the segment under the name and the time of change that the wrong clock gives it, and closes it. Answers its path and the
-/// time that it truly shows.
+/// Writes the segment under the name and the time of change that the wrong clock gives it, and closes it.
+/// Answers its path and the time that it truly shows.
 fn record_now(installation: &Installation) -> (PathBuf, TimeRange) {
     let path = installation.card().join(NAMING.path(shown()));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
