@@ -176,6 +176,7 @@ impl Stream {
             final_until: unsent_from.map_or(view.final_until, |from| from.min(view.final_until)),
             tier: view.tier as u8,
             uncertainty_ns: u64::try_from(uncertainty.as_nanos()).unwrap_or(u64::MAX),
+            overwriting: None,
         };
         self.generation += 1;
         self.urgent = !self.unsent.is_empty();

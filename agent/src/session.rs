@@ -12,8 +12,8 @@ use protocol::dropped::{Cause, Dropped};
 use protocol::envelope::{self, Message};
 use protocol::frame;
 use protocol::message::{
-    Ask, AskBody, BootId, BootMillis, ConnectionId, DeviceLimits, Located, Online, Presence,
-    Refusable, RefusedReason, ServerId, Tell,
+    Ask, AskBody, BootId, BootMillis, ConnectionId, DeviceLimits, Located, Network, Online,
+    Presence, Refusable, RefusedReason, ServerId, Tell,
 };
 use protocol::topic::{Topic, device_subscriptions};
 use rumqttc::Publish;
@@ -224,6 +224,7 @@ impl Session<'_> {
             limits: DeviceLimits::from(&config.limits),
             clock: clock::sample(),
             streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
+            network: Network::default(),
         })
     }
 
@@ -287,6 +288,10 @@ impl Session<'_> {
             }
             AskBody::Open(open) => return self.serve(Event::Open { server, open }),
             AskBody::Cancel { transfer } => return self.serve(Event::Cancel { transfer }),
+            AskBody::List { request, .. } => {
+                let what = Refusable::Request(request);
+                self.tell(&server, &Tell::Refused { what, reason: RefusedReason::Forbidden });
+            }
         }
         Ok(())
     }
@@ -373,7 +378,7 @@ impl Session<'_> {
                 tracing::debug!(transfer = transfer.0, length_bytes, "transfer accepted");
             }
             Tell::Refused { what, reason } => tracing::info!(?what, ?reason, %server, "refused"),
-            Tell::Located(_) | Tell::End { .. } => {}
+            Tell::Located(_) | Tell::Listed(_) | Tell::End { .. } => {}
         }
         self.say(Topic::Tell(self.device.config.device.clone(), server.clone()), tell);
     }

@@ -11,7 +11,7 @@ pub mod message;
 pub mod topic;
 
 /// Version of every message and frame. A receiver refuses any other and names both versions.
-pub const PROTOCOL_VERSION: u8 = 2;
+pub const PROTOCOL_VERSION: u8 = 3;
 
 /// Largest MQTT packet either side accepts, headers included.
 pub const MAX_PACKET_BYTES: usize = 256 * 1024;

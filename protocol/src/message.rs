@@ -4,6 +4,8 @@
 //! [`crate::PROTOCOL_VERSION`]. A new variant goes last; a receiver that does not know it drops and counts
 //! the message. `tests/golden.rs` holds the bytes as they were agreed on.
 
+use std::net::IpAddr;
+
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::id_type;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion, StreamId};
@@ -58,6 +60,17 @@ pub struct Online {
     pub limits: DeviceLimits,
     pub clock: ClockSample,
     pub streams: Vec<StreamId>,
+    pub network: Network,
+}
+
+/// Over what the device reaches the broker, by its own word: a policy may wait for a better one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Network {
+    /// `ethernet`, `wifi`, `cellular`, or what the device's configuration says instead; empty where it
+    /// cannot tell. A server compares it with what policies name, and takes no more than 64 bytes of it.
+    pub link: String,
+    /// The device's own address on that network.
+    pub address: Option<IpAddr>,
 }
 
 /// What a server may ask of the device at once.
@@ -99,6 +112,18 @@ pub struct CoverageReport {
     pub tier: u8,
     /// How far any edge of `held` may lie from the truth.
     pub uncertainty_ns: u64,
+    /// `None` where the device cannot tell yet.
+    pub overwriting: Option<Overwriting>,
+}
+
+/// When footage of a stream will be overwritten, by the device's own reckoning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Overwriting {
+    /// When the oldest instant held is expected to go, on the clock by which `held` is placed.
+    pub horizon_goes_at: Timestamp,
+    /// How fast the horizon moves from then on: milliseconds of footage that go in a second. 1,000 for a
+    /// ring that is full and recorded to all the time; never 0.
+    pub horizon_ms_per_second: u32,
 }
 
 /// `ask`: a question or order for one device.
@@ -126,6 +151,12 @@ pub enum AskBody {
     /// Idempotent; a transfer that is not known is not an error.
     Cancel {
         transfer: TransferId,
+    },
+    /// What stands on the card in this range, by the index alone: for a person who looks for something.
+    List {
+        request: RequestId,
+        stream: StreamId,
+        range: TimeRange,
     },
 }
 
@@ -186,6 +217,7 @@ pub enum Tell {
         what: Refusable,
         reason: RefusedReason,
     },
+    Listed(Listed),
 }
 
 /// What a part is, by the card.
@@ -213,6 +245,29 @@ pub struct Located {
     pub parts: Vec<Part>,
     /// Where to ask on: the answer was full before the range was.
     pub next: Option<Timestamp>,
+}
+
+/// The segments that share time with the range asked for, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listed {
+    pub request: RequestId,
+    pub stream: StreamId,
+    pub segments: Vec<ListedSegment>,
+    /// Where to ask on: the answer was full before the range was.
+    pub next: Option<Timestamp>,
+}
+
+/// A segment as the device's index knows it; no file was opened for this answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedSegment {
+    pub range: TimeRange,
+    pub uncertainty_ns: u64,
+    /// Of the whole segment.
+    pub size_bytes: u64,
+    /// As in [`CoverageReport::tier`].
+    pub tier: u8,
+    /// Its recorder has closed it.
+    pub sealed: bool,
 }
 
 /// A keyframe-aligned byte range of a segment.

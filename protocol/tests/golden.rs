@@ -16,8 +16,8 @@ use protocol::envelope::{Message, decode, encode};
 use protocol::frame::{self, Data, HEADER_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit,
-    DeviceLimits, Located, Online, Open, Part, PartDigest, Presence, Refusable, RefusedReason,
-    RequestId, SealCheck, Tell, TransferId,
+    DeviceLimits, Listed, ListedSegment, Located, Network, Online, Open, Overwriting, Part,
+    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, Tell, TransferId,
 };
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -68,6 +68,7 @@ fn presence_is_written_as_agreed() {
             boottime: BootMillis(60_000),
         },
         streams: vec!["main".parse().unwrap(), "sub".parse().unwrap()],
+        network: Network { link: "ethernet".into(), address: Some([10, 20, 30, 40].into()) },
     };
     agreed("presence-online.bin", &Presence::Online(online));
     agreed("presence-offline.bin", &Presence::Offline { connection: CONNECTION });
@@ -86,6 +87,10 @@ fn coverage_is_written_as_agreed() {
         final_until: Timestamp::from_unix_seconds(260),
         tier: 1,
         uncertainty_ns: 40_000_000,
+        overwriting: Some(Overwriting {
+            horizon_goes_at: Timestamp::from_unix_seconds(300),
+            horizon_ms_per_second: 1_000,
+        }),
     };
     agreed("coverage.bin", &report);
 }
@@ -99,8 +104,11 @@ fn asks_are_written_as_agreed() {
         body,
     };
     agreed("ask-coverage.bin", &ask(AskBody::Coverage));
-    let (request, stream) = (RequestId(7), "main".parse().unwrap());
-    agreed("ask-locate.bin", &ask(AskBody::Locate { request, stream, range: seconds(100, 145) }));
+    let request = RequestId(7);
+    let range = seconds(100, 145);
+    let stream = || "main".parse().unwrap();
+    agreed("ask-locate.bin", &ask(AskBody::Locate { request, stream: stream(), range }));
+    agreed("ask-list.bin", &ask(AskBody::List { request, stream: stream(), range }));
     let open = Open {
         transfer: TRANSFER,
         segment: SEGMENT,
@@ -149,6 +157,20 @@ fn answers_are_written_as_agreed() {
         next: Some(Timestamp::from_unix_seconds(146)),
     };
     agreed("tell-located.bin", &Tell::Located(located));
+    let segment = ListedSegment {
+        range: seconds(99, 146),
+        uncertainty_ns: 1_000,
+        size_bytes: 4_000_000,
+        tier: 1,
+        sealed: true,
+    };
+    let listed = Listed {
+        request: RequestId(7),
+        stream: "main".parse().unwrap(),
+        segments: vec![segment],
+        next: Some(Timestamp::from_unix_seconds(146)),
+    };
+    agreed("tell-listed.bin", &Tell::Listed(listed));
     agreed("tell-accepted.bin", &Tell::Accepted { transfer: TRANSFER, length_bytes: 1_951_424 });
     agreed(
         "tell-end.bin",

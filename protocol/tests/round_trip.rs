@@ -6,6 +6,8 @@
     reason = "what builds a test's cases fails as the test does"
 )]
 
+use std::net::IpAddr;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -13,8 +15,9 @@ use protocol::envelope::{DecodeError, EncodeError, Kind, Message, decode, encode
 use protocol::frame::{self, Data, FrameSize, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit, DeviceId,
-    DeviceLimits, Located, Online, Open, Part, PartDigest, Presence, Refusable, RefusedReason,
-    RequestId, SealCheck, ServerId, Tell, TransferId,
+    DeviceLimits, Listed, ListedSegment, Located, Network, Online, Open, Overwriting, Part,
+    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, ServerId, Tell,
+    TransferId,
 };
 use protocol::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use sdcard_indexer::coverage::Coverage;
@@ -72,13 +75,18 @@ fn presence() -> impl Strategy<Value = Presence> {
     });
     let clock = (timestamp(), any::<u64>())
         .prop_map(|(realtime, boot)| ClockSample { realtime, boottime: BootMillis(boot) });
-    let online =
-        (connection(), any::<[u8; 16]>(), any::<String>(), limits, clock, vec(stream(), 0..4))
-            .prop_map(|(connection, boot, agent_version, limits, clock, streams)| {
-                let boot = BootId(boot);
-                let online = Online { connection, boot, agent_version, limits, clock, streams };
-                Presence::Online(online)
-            });
+    let network =
+        any::<(String, Option<IpAddr>)>().prop_map(|(link, address)| Network { link, address });
+    let version = any::<String>();
+    let about = (limits, clock, vec(stream(), 0..4), network);
+    let online = (connection(), any::<[u8; 16]>(), version, about).prop_map(
+        |(connection, boot, agent_version, (limits, clock, streams, network))| {
+            let boot = BootId(boot);
+            let online =
+                Online { connection, boot, agent_version, limits, clock, streams, network };
+            Presence::Online(online)
+        },
+    );
     let offline = connection().prop_map(|connection| Presence::Offline { connection });
     prop_oneof![online, offline]
 }
@@ -86,8 +94,17 @@ fn presence() -> impl Strategy<Value = Presence> {
 fn report() -> impl Strategy<Value = CoverageReport> {
     let what = (stream(), range(), coverage(), coverage());
     let until = (option::of(timestamp()), timestamp());
-    (connection(), what, until, any::<(u64, u8, u64)>()).prop_map(
-        |(connection, (stream, window, held, gone), (horizon, final_until), numbers)| {
+    let overwriting = option::of((timestamp(), any::<u32>()).prop_map(|(goes_at, speed)| {
+        Overwriting { horizon_goes_at: goes_at, horizon_ms_per_second: speed }
+    }));
+    (connection(), what, until, any::<(u64, u8, u64)>(), overwriting).prop_map(
+        |(
+            connection,
+            (stream, window, held, gone),
+            (horizon, final_until),
+            numbers,
+            overwriting,
+        )| {
             let (generation, tier, uncertainty_ns) = numbers;
             CoverageReport {
                 connection,
@@ -100,6 +117,7 @@ fn report() -> impl Strategy<Value = CoverageReport> {
                 final_until,
                 tier,
                 uncertainty_ns,
+                overwriting,
             }
         },
     )
@@ -128,9 +146,15 @@ fn open() -> impl Strategy<Value = Open> {
 fn ask() -> impl Strategy<Value = Ask> {
     let locate = (request(), stream(), range())
         .prop_map(|(request, stream, range)| AskBody::Locate { request, stream, range });
+    let list = (request(), stream(), range()).prop_map(|(request, stream, range)| AskBody::List {
+        request,
+        stream,
+        range,
+    });
     let body = prop_oneof![
         Just(AskBody::Coverage),
         locate,
+        list,
         open().prop_map(AskBody::Open),
         transfer().prop_map(|transfer| AskBody::Cancel { transfer }),
     ];
@@ -162,6 +186,18 @@ fn part() -> impl Strategy<Value = Part> {
     )
 }
 
+fn listed_segment() -> impl Strategy<Value = ListedSegment> {
+    (range(), any::<(u64, u64, u8, bool)>()).prop_map(
+        |(range, (uncertainty_ns, size_bytes, tier, sealed))| ListedSegment {
+            range,
+            uncertainty_ns,
+            size_bytes,
+            tier,
+            sealed,
+        },
+    )
+}
+
 fn tell() -> impl Strategy<Value = Tell> {
     let located = (request(), stream(), vec(part(), 0..4), option::of(timestamp())).prop_map(
         |(request, stream, parts, next)| Tell::Located(Located { request, stream, parts, next }),
@@ -187,7 +223,11 @@ fn tell() -> impl Strategy<Value = Tell> {
         RefusedReason::Altered { intact: 1 << 40 },
     ]);
     let refused = (what, reason).prop_map(|(what, reason)| Tell::Refused { what, reason });
-    prop_oneof![located, accepted, end, refused]
+    let listed = (request(), stream(), vec(listed_segment(), 0..4), option::of(timestamp()))
+        .prop_map(|(request, stream, segments, next)| {
+            Tell::Listed(Listed { request, stream, segments, next })
+        });
+    prop_oneof![located, accepted, end, refused, listed]
 }
 
 fn framed(transfer: TransferId, offset: u64, echo: u64, payload: &[u8]) -> Vec<u8> {
@@ -321,7 +361,7 @@ fn a_newer_version_is_refused_with_both_versions_named() {
     assert_eq!(decode::<Presence>(&bytes), Err(versions.clone()));
     assert_eq!(
         versions.to_string(),
-        "protocol version 3 was spoken, this side speaks 2: update the older side"
+        "protocol version 4 was spoken, this side speaks 3: update the older side"
     );
     assert_eq!(Data::decode(&bytes), Err(versions.clone()));
     assert_eq!(decode::<Tell>(&bytes[..1]), Err(versions), "whatever follows");
@@ -350,6 +390,7 @@ fn a_message_over_the_limit_is_neither_sent_nor_read() {
             },
             clock: ClockSample { realtime: Timestamp::UNIX_EPOCH, boottime: BootMillis(0) },
             streams: Vec::new(),
+            network: Network::default(),
         })
     };
     let room = MAX_MESSAGE_BYTES - encode(&online(MAX_MESSAGE_BYTES / 2)).unwrap().len();

@@ -281,6 +281,7 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
+    use protocol::message::Network;
     use sdcard_indexer::time::TimeRange;
 
     use super::*;
@@ -298,6 +299,7 @@ mod tests {
             },
             clock: ClockSample { realtime: at(1_000), boottime: BootMillis(5_000) },
             streams: vec!["main".parse().unwrap()],
+            network: Network::default(),
         })
     }
 
@@ -318,6 +320,7 @@ mod tests {
             final_until: held.end(),
             tier: 1,
             uncertainty_ns: 0,
+            overwriting: None,
         }
     }
 

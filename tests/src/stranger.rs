@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use protocol::envelope;
 use protocol::message::{
-    BootId, BootMillis, ClockSample, ConnectionId, DeviceLimits, Online, Presence,
+    BootId, BootMillis, ClockSample, ConnectionId, DeviceLimits, Network, Online, Presence,
 };
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS};
 use sdcard_indexer::time::Timestamp;
@@ -33,6 +33,7 @@ pub fn online(connection: u64) -> Vec<u8> {
         },
         clock: ClockSample { realtime: Timestamp::UNIX_EPOCH, boottime: BootMillis(1) },
         streams: vec![STREAM.parse().expect("the stream of the rig has a name")],
+        network: Network::default(),
     };
     envelope::encode(&Presence::Online(online)).expect("it is a few bytes")
 }

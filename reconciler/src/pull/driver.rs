@@ -275,7 +275,7 @@ impl Puller {
             Tell::Refused { what: Refusable::Transfer(transfer), reason } => {
                 (transfer, Event::Refused { transfer, reason })
             }
-            tell @ (Tell::Located(_) | Tell::Refused { .. }) => {
+            tell @ (Tell::Located(_) | Tell::Listed(_) | Tell::Refused { .. }) => {
                 return self.say(PullEvent::Answer { device, tell }).await;
             }
         };

@@ -190,6 +190,7 @@ impl Reconciler {
             }
             // Of a transfer that nobody here knows any more.
             Tell::Refused { .. } | Tell::Accepted { .. } | Tell::End { .. } => Ok(()),
+            Tell::Listed(_) => Ok(()),
         }
     }
 
