@@ -5,9 +5,16 @@ use sdcard_indexer::identity::{SegmentId, SegmentVersion};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use crate::fleet::StreamKey;
+use crate::time::{MonotonicMicros, Now};
 
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_unix_seconds(second)
+}
+
+/// Both clocks, so many seconds after their origins.
+pub fn now(second: u64) -> Now {
+    let wall = at(i64::try_from(second).unwrap());
+    Now { wall, monotonic: MonotonicMicros(second * 1_000_000) }
 }
 
 pub fn seconds(start: i64, end: i64) -> TimeRange {

@@ -16,6 +16,8 @@ use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::time::{MonotonicMicros, Now};
+
 /// A device says that it is online every 60 s; one that misses two of them is taken for gone.
 pub const SILENT_AFTER: Duration = Duration::from_secs(150);
 
@@ -100,14 +102,14 @@ pub struct Session {
     pub boot: BootId,
     pub limits: DeviceLimits,
     clock: ClockSample,
-    /// When the clock sample arrived, in our own time.
-    sampled_at: Timestamp,
-    heard_at: Timestamp,
+    /// When the clock sample arrived.
+    sampled_at: MonotonicMicros,
+    heard_at: MonotonicMicros,
 }
 
 impl Session {
     /// An instant on the device's never-stepping clock, `ahead` from now.
-    pub fn expiry(&self, now: Timestamp, ahead: Duration) -> BootMillis {
+    pub fn expiry(&self, now: MonotonicMicros, ahead: Duration) -> BootMillis {
         let since = now.since(self.sampled_at).saturating_add(ahead);
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         BootMillis(self.clock.boottime.0.saturating_add(millis))
@@ -182,17 +184,12 @@ impl Fleet {
         (connection == session.connection).then_some(&reported.holding)
     }
 
-    pub fn presence(
-        &mut self,
-        id: &DeviceId,
-        presence: Presence,
-        now: Timestamp,
-    ) -> Option<Change> {
+    pub fn presence(&mut self, id: &DeviceId, presence: Presence, now: Now) -> Option<Change> {
         let device = self.devices.entry(id.clone()).or_default();
-        device.last_heard = Some(now);
+        device.last_heard = Some(now.wall);
         match presence {
             Presence::Online(online) => {
-                device.online(online, now).then(|| Change::CameOnline(id.clone()))
+                device.online(online, now.monotonic).then(|| Change::CameOnline(id.clone()))
             }
             Presence::Offline { connection } => {
                 let current = device.session.as_ref().is_some_and(|s| s.connection == connection);
@@ -204,19 +201,14 @@ impl Fleet {
         }
     }
 
-    pub fn coverage(
-        &mut self,
-        id: &DeviceId,
-        report: &CoverageReport,
-        now: Timestamp,
-    ) -> Vec<Change> {
+    pub fn coverage(&mut self, id: &DeviceId, report: &CoverageReport, now: Now) -> Vec<Change> {
         let Some(device) = self.devices.get_mut(id) else { return Vec::new() };
         let Some(session) = &mut device.session else { return Vec::new() };
         if session.connection != report.connection {
             return Vec::new();
         }
-        session.heard_at = now;
-        device.last_heard = Some(now);
+        session.heard_at = now.monotonic;
+        device.last_heard = Some(now.wall);
         let Some(reported) = device.streams.get_mut(&report.stream) else { return Vec::new() };
         // A report from the beginning of time starts the count; any other must follow the one before it.
         let follows = match reported.newest {
@@ -234,7 +226,7 @@ impl Fleet {
     }
 
     /// Devices that fell silent without a last will.
-    pub fn tick(&mut self, now: Timestamp) -> Vec<Change> {
+    pub fn tick(&mut self, now: MonotonicMicros) -> Vec<Change> {
         let silent = |device: &Device| {
             device.session.as_ref().is_some_and(|s| now.since(s.heard_at) > SILENT_AFTER)
         };
@@ -261,7 +253,7 @@ impl Fleet {
 
 impl Device {
     /// True where this is a new connection.
-    fn online(&mut self, online: Online, now: Timestamp) -> bool {
+    fn online(&mut self, online: Online, now: MonotonicMicros) -> bool {
         let is_new = self.session.as_ref().is_none_or(|s| s.connection != online.connection);
         self.agent_version = online.agent_version;
         self.session = Some(Session {
@@ -285,7 +277,7 @@ mod tests {
     use sdcard_indexer::time::TimeRange;
 
     use super::*;
-    use crate::examples::{at, camera, key, seconds};
+    use crate::examples::{at, camera, key, now, seconds};
 
     fn online(connection: u64) -> Presence {
         Presence::Online(Online {
@@ -331,26 +323,29 @@ mod tests {
     #[test]
     fn the_last_will_of_an_older_connection_is_ignored() {
         let mut fleet = Fleet::default();
-        fleet.presence(&camera(), online(1), at(0));
-        assert_eq!(fleet.presence(&camera(), online(2), at(1)), Some(Change::CameOnline(camera())));
+        fleet.presence(&camera(), online(1), now(0));
+        assert_eq!(
+            fleet.presence(&camera(), online(2), now(1)),
+            Some(Change::CameOnline(camera()))
+        );
         let old_will = Presence::Offline { connection: ConnectionId(1) };
-        assert_eq!(fleet.presence(&camera(), old_will, at(2)), None);
+        assert_eq!(fleet.presence(&camera(), old_will, now(2)), None);
         assert!(fleet.session(&camera()).is_some());
     }
 
     #[test]
     fn a_repeated_online_is_not_a_new_connection() {
         let mut fleet = Fleet::default();
-        assert!(fleet.presence(&camera(), online(1), at(0)).is_some());
-        assert_eq!(fleet.presence(&camera(), online(1), at(2)), None);
+        assert!(fleet.presence(&camera(), online(1), now(0)).is_some());
+        assert_eq!(fleet.presence(&camera(), online(1), now(2)), None);
     }
 
     #[test]
     fn a_report_of_a_window_replaces_only_that_window() {
         let mut fleet = Fleet::default();
-        fleet.presence(&camera(), online(1), at(0));
-        fleet.coverage(&camera(), &report(1, 0, always(), seconds(0, 100)), at(1));
-        fleet.coverage(&camera(), &report(1, 1, seconds(90, 200), seconds(95, 150)), at(2));
+        fleet.presence(&camera(), online(1), now(0));
+        fleet.coverage(&camera(), &report(1, 0, always(), seconds(0, 100)), now(1));
+        fleet.coverage(&camera(), &report(1, 1, seconds(90, 200), seconds(95, 150)), now(2));
         let holding = fleet.fresh_holding(&key()).unwrap();
         assert_eq!(holding.held, [seconds(0, 90), seconds(95, 150)].into_iter().collect());
         assert_eq!(holding.once_held, seconds(90, 95).into());
@@ -370,22 +365,22 @@ mod tests {
     #[test]
     fn a_missed_report_is_noticed_and_nothing_is_believed_of_a_part() {
         let mut fleet = Fleet::default();
-        fleet.presence(&camera(), online(1), at(0));
+        fleet.presence(&camera(), online(1), now(0));
         let lost = [Change::CoverageLost(camera())];
         let late = report(1, 3, seconds(90, 200), seconds(95, 150));
-        assert_eq!(fleet.coverage(&camera(), &late, at(1)), lost);
+        assert_eq!(fleet.coverage(&camera(), &late, now(1)), lost);
         assert!(fleet.fresh_holding(&key()).is_none());
-        fleet.coverage(&camera(), &report(1, 4, always(), seconds(0, 100)), at(2));
+        fleet.coverage(&camera(), &report(1, 4, always(), seconds(0, 100)), now(2));
         assert!(fleet.fresh_holding(&key()).is_some());
         let jump = report(1, 6, seconds(90, 200), seconds(95, 150));
-        assert_eq!(fleet.coverage(&camera(), &jump, at(3)), lost);
+        assert_eq!(fleet.coverage(&camera(), &jump, now(3)), lost);
     }
 
     #[test]
     fn what_was_known_before_a_restart_is_remembered_but_not_fresh() {
         let mut fleet = Fleet::default();
         fleet.remember(&key(), Holding { held: seconds(0, 10).into(), ..Holding::default() });
-        fleet.presence(&camera(), online(1), at(0));
+        fleet.presence(&camera(), online(1), now(0));
         assert!(fleet.holding(&key()).is_some());
         assert!(fleet.fresh_holding(&key()).is_none());
     }
@@ -393,9 +388,9 @@ mod tests {
     #[test]
     fn a_silent_device_goes_offline() {
         let mut fleet = Fleet::default();
-        fleet.presence(&camera(), online(1), at(0));
-        assert_eq!(fleet.tick(at(149)), []);
-        assert_eq!(fleet.tick(at(151)), [Change::WentOffline(camera())]);
-        assert_eq!(fleet.tick(at(152)), []);
+        fleet.presence(&camera(), online(1), now(0));
+        assert_eq!(fleet.tick(now(149).monotonic), []);
+        assert_eq!(fleet.tick(now(151).monotonic), [Change::WentOffline(camera())]);
+        assert_eq!(fleet.tick(now(152).monotonic), []);
     }
 }

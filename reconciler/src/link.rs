@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::MAX_PACKET_BYTES;
@@ -16,6 +16,8 @@ use protocol::topic::{self, Topic};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
+
+use crate::time::MonotonicMicros;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECTION_TIMEOUT_S: u64 = 15;
@@ -112,14 +114,14 @@ impl fmt::Debug for BrokerUrl {
 }
 
 /// A message to the broker.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outbound {
     pub topic: Topic,
     pub payload: Vec<u8>,
 }
 
 /// What comes from the broker, and what becomes of the connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Inbound {
     Up,
     Down,
@@ -150,22 +152,20 @@ impl Routes {
 
 /// Counts what arrives and cannot be used, and logs it at most once a minute and cause: a stranger must
 /// not be able to fill a log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Unusable {
     dropped: Dropped,
-    since: Instant,
-}
-
-impl Default for Unusable {
-    fn default() -> Self {
-        Unusable { dropped: Dropped::default(), since: Instant::now() }
-    }
+    now: MonotonicMicros,
 }
 
 impl Unusable {
+    /// What is dropped from here on is dropped at this instant.
+    pub fn at(&mut self, now: MonotonicMicros) {
+        self.now = now;
+    }
+
     pub fn drop(&mut self, cause: Cause, topic: &dyn fmt::Display, why: &dyn fmt::Display) {
-        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Some(messages) = self.dropped.record(cause, now_ms) {
+        if let Some(messages) = self.dropped.record(cause, self.now.0 / 1_000) {
             tracing::warn!(?cause, messages, %topic, %why, "dropped what arrived");
         }
     }

@@ -15,8 +15,10 @@ use crate::config::Config;
 use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
 use crate::link::{self, BrokerUrl, Routes};
 use crate::pull::{driver, spooler};
-use crate::reconcile::{self, Event, Reconciler};
+use crate::reconcile::Event;
+use crate::reconcile::driver::{self as reconcile, Reconciler};
 use crate::spool::{Spool, SpoolError};
+use crate::time::Clock;
 
 /// Messages between the parts that may wait; beyond it the sender waits, and TCP holds the device back.
 const CONTROL_MESSAGES: usize = 1_024;
@@ -50,6 +52,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    clock: Clock,
     broker: Option<EmbeddedBroker>,
     url: BrokerUrl,
     routes: Routes,
@@ -109,9 +112,22 @@ impl Server {
             pull_events,
             events: events.clone(),
         };
-        let reconciler = Reconciler::resume(config.clone(), layout, ledger, spool, ports).await?;
+        let clock = Clock::start();
+        let reconciler =
+            Reconciler::resume(config.clone(), clock, layout, ledger, spool, ports).await?;
         let routes = Routes { control: control_in, transfer: transfer_in };
-        Ok(Server { config, broker, url, routes, outbound, pulls, reconciler, events, _lock: lock })
+        Ok(Server {
+            config,
+            clock,
+            broker,
+            url,
+            routes,
+            outbound,
+            pulls,
+            reconciler,
+            events,
+            _lock: lock,
+        })
     }
 
     /// Where devices reach the embedded broker; `None` where an external one is used.
@@ -129,7 +145,7 @@ impl Server {
         let server = self.config.server.id.clone();
         tracing::info!(broker = %self.url, archive = %self.config.archive.root.display(), "gapless runs");
         let link = tokio::spawn(link::run(self.url, server.clone(), self.outbound, self.routes));
-        let puller = tokio::spawn(driver::run(server, self.pulls));
+        let puller = tokio::spawn(driver::run(server, self.clock, self.pulls));
         let ended = self.reconciler.run(shutdown).await;
         link.abort();
         puller.abort();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sdcard_indexer::time::Timestamp;
+use tokio::time::Instant;
 
 /// An instant of the server's monotonic clock, in microseconds since an origin of the driver's choosing.
 ///
@@ -32,4 +33,30 @@ impl MonotonicMicros {
 pub struct Now {
     pub wall: Timestamp,
     pub monotonic: MonotonicMicros,
+}
+
+/// Where a server reads both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock whose monotonic time begins at one second: 0 is what an echo says that no credit came.
+    pub fn start() -> Self {
+        Clock { origin: Instant::now() - Duration::from_secs(1) }
+    }
+
+    pub fn now(&self) -> Now {
+        let elapsed = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Now {
+            wall: Timestamp::from_jiff(jiff::Timestamp::now()),
+            monotonic: MonotonicMicros(elapsed),
+        }
+    }
+
+    /// When [`Now::monotonic`] will be this.
+    pub fn instant(&self, at: MonotonicMicros) -> Instant {
+        self.origin + Duration::from_micros(at.0)
+    }
 }

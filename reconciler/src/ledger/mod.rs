@@ -169,42 +169,78 @@ pub enum LedgerError {
     Damaged { what: &'static str, found: String },
 }
 
+/// One thing to remember. What was remembered of the same thing before gives way.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Entry {
+    Device(DeviceRecord),
+    /// A stream is known from the first time this is recorded; before, nothing of it can be.
+    Stream {
+        key: StreamKey,
+        expected_from: Timestamp,
+    },
+    Holding {
+        key: StreamKey,
+        holding: Holding,
+    },
+    Part(PartRecord),
+    ForgetPart(PartId),
+    /// All verdicts of a stream.
+    Verdicts {
+        key: StreamKey,
+        verdicts: Vec<Stretch>,
+    },
+    /// What the command line shows.
+    Timeline {
+        key: StreamKey,
+        timeline: TimelineRecord,
+    },
+}
+
+/// What a server finds of a stream when it starts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StreamRecord {
+    pub key: StreamKey,
+    pub expected_from: Timestamp,
+    pub holding: Option<Holding>,
+    pub verdicts: Vec<Stretch>,
+    pub parts: Vec<PartRecord>,
+}
+
+/// All that a server takes up where it was left.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Memory {
+    pub devices: Vec<DeviceRecord>,
+    pub streams: Vec<StreamRecord>,
+    /// The highest that was ever given.
+    pub last_part: i64,
+}
+
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    async fn put_device(&self, device: &DeviceRecord) -> Result<(), LedgerError>;
+    /// Remembers all of these or none, in their order. They are durable once this returns.
+    async fn record(&self, entries: &[Entry]) -> Result<(), LedgerError>;
+
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError>;
-
-    /// A stream is known from the first time this is called.
-    async fn put_stream(
-        &self,
-        key: &StreamKey,
-        expected_from: Timestamp,
-    ) -> Result<(), LedgerError>;
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError>;
-
-    async fn put_holding(&self, key: &StreamKey, holding: &Holding) -> Result<(), LedgerError>;
     async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError>;
-
-    /// Enters a located part in state `Pulling`.
-    async fn add_part(
-        &self,
-        key: &StreamKey,
-        part: &Part,
-        now: Timestamp,
-    ) -> Result<PartId, LedgerError>;
-    /// Everything but whose part it is; what a player needs may be dropped once it is archived.
-    async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError>;
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
-
-    /// Replaces the verdicts of a stream.
-    async fn put_verdicts(&self, key: &StreamKey, verdicts: &[Stretch]) -> Result<(), LedgerError>;
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
-
-    /// Replaces the timeline that the command line shows.
-    async fn put_timeline(
-        &self,
-        key: &StreamKey,
-        timeline: &TimelineRecord,
-    ) -> Result<(), LedgerError>;
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
+    /// The highest number that a part was ever given; 0 before the first.
+    async fn last_part(&self) -> Result<i64, LedgerError>;
+
+    /// All of it, for a server that starts.
+    async fn memory(&self) -> Result<Memory, LedgerError> {
+        let mut streams = Vec::new();
+        for (key, expected_from) in self.streams().await? {
+            streams.push(StreamRecord {
+                expected_from,
+                holding: self.holding(&key).await?,
+                verdicts: self.verdicts(&key).await?,
+                parts: self.parts(&key).await?,
+                key,
+            });
+        }
+        Ok(Memory { devices: self.devices().await?, streams, last_part: self.last_part().await? })
+    }
 }

@@ -8,26 +8,28 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use protocol::message::Part;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
+use sqlx::{Row, Sqlite, SqliteConnection};
 
 use super::{
-    DeviceRecord, Ledger, LedgerError, PartId, PartRecord, PartState, Piece, TimelineRecord,
+    DeviceRecord, Entry, Ledger, LedgerError, PartId, PartRecord, PartState, TimelineRecord,
 };
 use crate::fleet::{Holding, StreamKey};
-use crate::timeline::{Proof, Stretch};
+use crate::timeline::Stretch;
 
-const SCHEMA_VERSION: i64 = 1;
+/// What takes a ledger from each version to the next one; the first makes a new one. Times are UTC
+/// nanoseconds; sets and descriptions are JSON.
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Version 1. Times are UTC nanoseconds; sets and descriptions are JSON or postcard, as named.
-const SCHEMA: &str = "
+const VERSION_1: &str = "
 CREATE TABLE device (
     device TEXT PRIMARY KEY,
     online BIGINT NOT NULL,
@@ -64,6 +66,15 @@ CREATE TABLE part (
     created BIGINT NOT NULL
 );
 CREATE INDEX part_of_stream ON part (device, stream);
+";
+
+/// A forgotten part's number is not given again: its name in the spool may still be about.
+const VERSION_2: &str = "
+CREATE TABLE number (
+    name TEXT PRIMARY KEY,
+    last BIGINT NOT NULL
+);
+INSERT INTO number SELECT 'part', COALESCE(MAX(id), 0) FROM part;
 ";
 
 /// See [`Ledger`].
@@ -126,36 +137,28 @@ impl SqliteLedger {
     }
 
     async fn migrate(&self, path: &Path) -> Result<(), LedgerError> {
-        if self.check_version(path).await? == SCHEMA_VERSION {
-            return Ok(());
-        }
+        let found = usize::try_from(self.check_version(path).await?).unwrap_or(0);
         let failed = |source| LedgerError::Open { path: path.to_owned(), source };
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await.map_err(failed)?;
-        sqlx::raw_sql("PRAGMA user_version = 1")
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        for (version, statements) in (1..).zip(MIGRATIONS).skip(found) {
+            let mut transaction = self.pool.begin().await.map_err(failed)?;
+            sqlx::raw_sql(statements).execute(&mut *transaction).await.map_err(failed)?;
+            let done = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
+            sqlx::raw_sql(done).execute(&mut *transaction).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn put_device(&self, device: &DeviceRecord) -> Result<(), LedgerError> {
-        sqlx::query(
-            "INSERT INTO device (device, online, agent_version, last_heard) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (device) DO UPDATE SET online = excluded.online,
-             agent_version = excluded.agent_version, last_heard = excluded.last_heard",
-        )
-        .bind(device.device.as_str())
-        .bind(i64::from(device.online))
-        .bind(&device.agent_version)
-        .bind(device.last_heard.map(Timestamp::as_nanos))
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(cannot("record a device"))
+    async fn record(&self, entries: &[Entry]) -> Result<(), LedgerError> {
+        let failed = cannot("begin or end to record");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for entry in entries {
+            enter(&mut transaction, entry).await?;
+        }
+        transaction.commit().await.map_err(&failed)
     }
 
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError> {
@@ -166,24 +169,6 @@ impl Ledger for SqliteLedger {
         .await
         .map_err(cannot("list devices"))?;
         rows.iter().map(device_of).collect()
-    }
-
-    async fn put_stream(
-        &self,
-        key: &StreamKey,
-        expected_from: Timestamp,
-    ) -> Result<(), LedgerError> {
-        sqlx::query(
-            "INSERT INTO stream (device, stream, expected_from) VALUES ($1, $2, $3)
-             ON CONFLICT (device, stream) DO UPDATE SET expected_from = excluded.expected_from",
-        )
-        .bind(key.device.as_str())
-        .bind(key.stream.as_str())
-        .bind(expected_from.as_nanos())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(cannot("record a stream"))
     }
 
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError> {
@@ -200,56 +185,8 @@ impl Ledger for SqliteLedger {
             .collect()
     }
 
-    async fn put_holding(&self, key: &StreamKey, holding: &Holding) -> Result<(), LedgerError> {
-        self.set_stream("holding_json", key, holding, "record a coverage").await
-    }
-
     async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError> {
-        self.get_stream("holding_json", key, "read a coverage").await
-    }
-
-    async fn add_part(
-        &self,
-        key: &StreamKey,
-        part: &Part,
-        now: Timestamp,
-    ) -> Result<PartId, LedgerError> {
-        let (id,): (i64,) = sqlx::query_as(
-            "INSERT INTO part (device, stream, part_json, state, proof_json, digest_json, piece_json,
-             received_bytes, resent_bytes, created)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8) RETURNING id",
-        )
-        .bind(key.device.as_str())
-        .bind(key.stream.as_str())
-        .bind(json(part)?)
-        .bind(PartState::Pulling.word())
-        .bind(json(&Proof::None)?)
-        .bind(json(&None::<[u8; 32]>)?)
-        .bind(json(&None::<Piece>)?)
-        .bind(now.as_nanos())
-        .fetch_one(&self.pool)
-        .await
-        .map_err(cannot("enter a part"))?;
-        Ok(PartId(id))
-    }
-
-    async fn update_part(&self, record: &PartRecord) -> Result<(), LedgerError> {
-        sqlx::query(
-            "UPDATE part SET state = $2, proof_json = $3, digest_json = $4, piece_json = $5,
-             received_bytes = $6, resent_bytes = $7, part_json = $8 WHERE id = $1",
-        )
-        .bind(record.id.0)
-        .bind(record.state.word())
-        .bind(json(&record.proof)?)
-        .bind(json(&record.digest)?)
-        .bind(json(&record.piece)?)
-        .bind(saturating_i64(record.received_bytes))
-        .bind(saturating_i64(record.resent_bytes))
-        .bind(json(&record.part)?)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(cannot("update a part"))
+        self.of_stream("holding_json", key, "read a coverage").await
     }
 
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError> {
@@ -260,32 +197,6 @@ impl Ledger for SqliteLedger {
             .await
             .map_err(cannot("list parts"))?;
         rows.iter().map(part_of).collect()
-    }
-
-    async fn put_verdicts(&self, key: &StreamKey, verdicts: &[Stretch]) -> Result<(), LedgerError> {
-        let failed = cannot("record a verdict");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        sqlx::query("DELETE FROM verdict WHERE device = $1 AND stream = $2")
-            .bind(key.device.as_str())
-            .bind(key.stream.as_str())
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        for verdict in verdicts {
-            sqlx::query(
-                "INSERT INTO verdict (device, stream, start_ns, end_ns, state_json)
-                 VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(key.device.as_str())
-            .bind(key.stream.as_str())
-            .bind(verdict.range.start().as_nanos())
-            .bind(verdict.range.end().as_nanos())
-            .bind(json(&verdict.state)?)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
     }
 
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError> {
@@ -301,39 +212,21 @@ impl Ledger for SqliteLedger {
         rows.iter().map(verdict_of).collect()
     }
 
-    async fn put_timeline(
-        &self,
-        key: &StreamKey,
-        timeline: &TimelineRecord,
-    ) -> Result<(), LedgerError> {
-        self.set_stream("timeline_json", key, timeline, "record a timeline").await
+    async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError> {
+        self.of_stream("timeline_json", key, "read a timeline").await
     }
 
-    async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError> {
-        self.get_stream("timeline_json", key, "read a timeline").await
+    async fn last_part(&self) -> Result<i64, LedgerError> {
+        let (last,): (i64,) = sqlx::query_as("SELECT last FROM number WHERE name = 'part'")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(cannot("read the last part's number"))?;
+        Ok(last)
     }
 }
 
 impl SqliteLedger {
-    async fn set_stream(
-        &self,
-        field: &'static str,
-        key: &StreamKey,
-        value: &impl Serialize,
-        what: &'static str,
-    ) -> Result<(), LedgerError> {
-        let statement = format!("UPDATE stream SET {field} = $3 WHERE device = $1 AND stream = $2");
-        sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(key.device.as_str())
-            .bind(key.stream.as_str())
-            .bind(json(value)?)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(cannot(what))
-    }
-
-    async fn get_stream<T: DeserializeOwned>(
+    async fn of_stream<T: DeserializeOwned>(
         &self,
         field: &'static str,
         key: &StreamKey,
@@ -350,6 +243,115 @@ impl SqliteLedger {
         let text: Option<String> = column(&row, field)?;
         text.map(|text| from_json(field, &text)).transpose()
     }
+}
+
+async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), LedgerError> {
+    match entry {
+        Entry::Device(device) => enter_device(connection, device).await,
+        Entry::Stream { key, expected_from } => {
+            let statement = "INSERT INTO stream (device, stream, expected_from) VALUES ($1, $2, $3)
+                ON CONFLICT (device, stream) DO UPDATE SET expected_from = excluded.expected_from";
+            let query = of_stream(statement, key).bind(expected_from.as_nanos());
+            execute(query, connection, "record a stream").await
+        }
+        Entry::Holding { key, holding } => {
+            let statement = "UPDATE stream SET holding_json = $3 WHERE device = $1 AND stream = $2";
+            let query = of_stream(statement, key).bind(json(holding)?);
+            execute(query, connection, "record a coverage").await
+        }
+        Entry::Timeline { key, timeline } => {
+            let statement =
+                "UPDATE stream SET timeline_json = $3 WHERE device = $1 AND stream = $2";
+            let query = of_stream(statement, key).bind(json(timeline)?);
+            execute(query, connection, "record a timeline").await
+        }
+        Entry::Verdicts { key, verdicts } => enter_verdicts(connection, key, verdicts).await,
+        Entry::Part(record) => enter_part(connection, record).await,
+        Entry::ForgetPart(part) => {
+            let query = sqlx::query("DELETE FROM part WHERE id = $1").bind(part.0);
+            execute(query, connection, "forget a part").await
+        }
+    }
+}
+
+async fn enter_device(
+    connection: &mut SqliteConnection,
+    device: &DeviceRecord,
+) -> Result<(), LedgerError> {
+    let query = sqlx::query(
+        "INSERT INTO device (device, online, agent_version, last_heard) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (device) DO UPDATE SET online = excluded.online,
+         agent_version = excluded.agent_version, last_heard = excluded.last_heard",
+    )
+    .bind(device.device.as_str())
+    .bind(i64::from(device.online))
+    .bind(&device.agent_version)
+    .bind(device.last_heard.map(Timestamp::as_nanos));
+    execute(query, connection, "record a device").await
+}
+
+async fn enter_verdicts(
+    connection: &mut SqliteConnection,
+    key: &StreamKey,
+    verdicts: &[Stretch],
+) -> Result<(), LedgerError> {
+    let what = "record a verdict";
+    let before = of_stream("DELETE FROM verdict WHERE device = $1 AND stream = $2", key);
+    execute(before, connection, what).await?;
+    for verdict in verdicts {
+        let statement = "INSERT INTO verdict (device, stream, start_ns, end_ns, state_json)
+            VALUES ($1, $2, $3, $4, $5)";
+        let query = of_stream(statement, key)
+            .bind(verdict.range.start().as_nanos())
+            .bind(verdict.range.end().as_nanos())
+            .bind(json(&verdict.state)?);
+        execute(query, connection, what).await?;
+    }
+    Ok(())
+}
+
+async fn enter_part(
+    connection: &mut SqliteConnection,
+    record: &PartRecord,
+) -> Result<(), LedgerError> {
+    let query = sqlx::query(
+        "INSERT INTO part (id, device, stream, part_json, state, proof_json, digest_json, piece_json,
+         received_bytes, resent_bytes, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (id) DO UPDATE SET part_json = excluded.part_json, state = excluded.state,
+         proof_json = excluded.proof_json, digest_json = excluded.digest_json,
+         piece_json = excluded.piece_json, received_bytes = excluded.received_bytes,
+         resent_bytes = excluded.resent_bytes",
+    )
+    .bind(record.id.0)
+    .bind(record.key.device.as_str())
+    .bind(record.key.stream.as_str())
+    .bind(json(&record.part)?)
+    .bind(record.state.word())
+    .bind(json(&record.proof)?)
+    .bind(json(&record.digest)?)
+    .bind(json(&record.piece)?)
+    .bind(saturating_i64(record.received_bytes))
+    .bind(saturating_i64(record.resent_bytes))
+    .bind(record.created.as_nanos());
+    execute(query, connection, "record a part").await?;
+    let last = sqlx::query("UPDATE number SET last = $1 WHERE name = 'part' AND last < $1");
+    execute(last.bind(record.id.0), connection, "record a part's number").await
+}
+
+fn of_stream<'q>(
+    statement: &'static str,
+    key: &'q StreamKey,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(statement).bind(key.device.as_str()).bind(key.stream.as_str())
+}
+
+async fn execute(
+    query: Query<'_, Sqlite, SqliteArguments>,
+    connection: &mut SqliteConnection,
+    what: &'static str,
+) -> Result<(), LedgerError> {
+    query.execute(connection).await.map(drop).map_err(cannot(what))
 }
 
 fn cannot(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
@@ -439,8 +441,9 @@ mod tests {
     use sdcard_indexer::coverage::Coverage;
 
     use super::*;
-    use crate::examples::{key, part, seconds};
-    use crate::timeline::State;
+    use crate::examples::{at, key, part, seconds};
+    use crate::ledger::Piece;
+    use crate::timeline::{Proof, State};
 
     #[tokio::test]
     async fn everything_entered_is_there_after_a_restart() {
@@ -451,16 +454,12 @@ mod tests {
             [Stretch { range: seconds(3, 4), state: State::NeverRecorded { cause: "why".into() } }];
         let record = {
             let ledger = SqliteLedger::open(&path).await.unwrap();
-            ledger.put_stream(&key(), Timestamp::from_unix_seconds(5)).await.unwrap();
-            ledger.put_stream(&key(), Timestamp::from_unix_seconds(6)).await.unwrap();
-            ledger.put_holding(&key(), &holding).await.unwrap();
-            ledger.put_verdicts(&key(), &verdicts).await.unwrap();
-            let id = ledger
-                .add_part(&key(), &part(seconds(10, 20)), Timestamp::from_unix_seconds(7))
-                .await
-                .unwrap();
+            let stream = |from| Entry::Stream { key: key(), expected_from: at(from) };
+            let before = Entry::Holding { key: key(), holding: Holding::default() };
+            ledger.record(&[stream(5), before]).await.unwrap();
+            let located = |id| PartRecord::located(PartId(id), key(), part(seconds(10, 20)), at(7));
             let record = PartRecord {
-                id,
+                id: PartId(4),
                 key: key(),
                 part: part(seconds(10, 20)),
                 state: PartState::Archived,
@@ -474,17 +473,55 @@ mod tests {
                 }),
                 received_bytes: 8,
                 resent_bytes: 1,
-                created: Timestamp::from_unix_seconds(7),
+                created: at(7),
             };
-            ledger.update_part(&record).await.unwrap();
+            let entries = [
+                stream(6),
+                Entry::Holding { key: key(), holding: holding.clone() },
+                Entry::Verdicts { key: key(), verdicts: verdicts.to_vec() },
+                Entry::Part(located(4)),
+                Entry::Part(located(9)),
+                Entry::Part(record.clone()),
+                Entry::ForgetPart(PartId(9)),
+            ];
+            ledger.record(&entries).await.unwrap();
             record
         };
         let ledger = SqliteLedger::open_read_only(&path).await.unwrap();
-        assert_eq!(ledger.streams().await.unwrap(), [(key(), Timestamp::from_unix_seconds(6))]);
+        assert_eq!(ledger.streams().await.unwrap(), [(key(), at(6))]);
         assert_eq!(ledger.holding(&key()).await.unwrap(), Some(holding));
         assert_eq!(ledger.verdicts(&key()).await.unwrap(), verdicts);
         assert_eq!(ledger.parts(&key()).await.unwrap(), [record]);
         assert_eq!(ledger.timeline(&key()).await.unwrap(), None);
+        assert_eq!(ledger.last_part().await.unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn of_entries_that_cannot_all_be_remembered_none_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&ledger_path(folder.path())).await.unwrap();
+        let stream = Entry::Stream { key: key(), expected_from: at(5) };
+        let same = Stretch { range: seconds(3, 4), state: State::Missing };
+        let twice = Entry::Verdicts { key: key(), verdicts: vec![same.clone(), same] };
+        ledger.record(&[stream, twice]).await.unwrap_err();
+        assert_eq!(ledger.streams().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_of_the_first_version_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ledger_path(folder.path());
+        {
+            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+            let old = SqliteLedger::connect(&path, options, 1).await.unwrap();
+            sqlx::raw_sql(VERSION_1).execute(&old.pool).await.unwrap();
+            let parts =
+                "INSERT INTO part VALUES (3, 'camera', 'main', '{}', 'x', '', '', '', 0, 0, 0);
+                PRAGMA user_version = 1";
+            sqlx::raw_sql(parts).execute(&old.pool).await.unwrap();
+        }
+        let ledger = SqliteLedger::open(&path).await.unwrap();
+        assert_eq!(ledger.last_part().await.unwrap(), 3);
     }
 
     #[tokio::test]
@@ -495,7 +532,7 @@ mod tests {
         sqlx::raw_sql("PRAGMA user_version = 9").execute(&ledger.pool).await.unwrap();
         drop(ledger);
         let error = SqliteLedger::open(&path).await.unwrap_err().to_string();
-        assert!(error.contains("version 9") && error.contains("up to 1"), "{error}");
+        assert!(error.contains("version 9") && error.contains("up to 2"), "{error}");
     }
 
     #[tokio::test]

@@ -100,6 +100,10 @@ pub enum Event {
     Share {
         chunks: u32,
     },
+    /// No more than this from now on; 0: as fast as the credit allows.
+    Rate {
+        bytes_per_second: u64,
+    },
     Cancel,
     /// The time of [`Engine::next_deadline`] has come.
     Tick,
@@ -277,6 +281,12 @@ impl Engine {
                 return;
             }
             Event::Share { chunks } => self.window.limit_share(chunks),
+            Event::Rate { bytes_per_second } => {
+                if self.job.rate_bytes_per_second != bytes_per_second {
+                    self.job.rate_bytes_per_second = bytes_per_second;
+                    self.grant(true, now, actions);
+                }
+            }
             Event::Cancel => {
                 if !matches!(self.phase, Phase::Settling(_)) {
                     self.close(actions);

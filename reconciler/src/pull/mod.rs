@@ -6,6 +6,7 @@
 
 pub mod driver;
 pub mod engine;
+pub mod puller;
 #[cfg(test)]
 mod simulation;
 pub mod spooler;

@@ -16,7 +16,7 @@ use crate::spool::{Spool, SpoolError, SpooledPart};
 const JOBS: usize = 128;
 const RESULTS: usize = 256;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SpoolJob {
     /// Opens the part that is `[start, end)` of its segment, with all that its file holds already.
     Open {
@@ -41,7 +41,7 @@ pub enum SpoolJob {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SpoolResult {
     /// All before `held` is there.
     Opened {

@@ -11,6 +11,7 @@ use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use crate::fleet::StreamKey;
+use crate::time::MonotonicMicros;
 
 /// After this long without an answer a question is asked again.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ struct Locating {
     /// From here on no answer has come yet.
     from: Timestamp,
     found: Coverage,
-    asked_at: Option<Timestamp>,
+    asked_at: Option<MonotonicMicros>,
 }
 
 /// A question to send now.
@@ -52,7 +53,7 @@ pub struct Answered {
 #[derive(Debug, Default)]
 pub struct Asks {
     locating: BTreeMap<u64, Locating>,
-    coverage: BTreeMap<DeviceId, Option<Timestamp>>,
+    coverage: BTreeMap<DeviceId, Option<MonotonicMicros>>,
 }
 
 impl Asks {
@@ -133,8 +134,8 @@ impl Asks {
     }
 
     /// What to send now: first questions and those that got no answer.
-    pub fn due(&mut self, now: Timestamp) -> Vec<Question> {
-        let is_due = |asked_at: &Option<Timestamp>| {
+    pub fn due(&mut self, now: MonotonicMicros) -> Vec<Question> {
+        let is_due = |asked_at: &Option<MonotonicMicros>| {
             asked_at.is_none_or(|asked| now.since(asked) >= REPEAT_AFTER)
         };
         let mut questions = Vec::new();
@@ -158,7 +159,7 @@ impl Asks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::examples::{at, key, part, seconds};
+    use crate::examples::{at, key, now, part, seconds};
 
     fn answer(ranges: &[TimeRange], next: Option<i64>) -> Located {
         Located {
@@ -178,20 +179,20 @@ mod tests {
     #[test]
     fn a_question_is_repeated_until_it_is_answered() {
         let mut asks = asked();
-        assert_eq!(asks.due(at(0)).len(), 1);
-        assert_eq!(asks.due(at(1)).len(), 0);
-        assert_eq!(asks.due(at(2)).len(), 1);
+        assert_eq!(asks.due(now(0).monotonic).len(), 1);
+        assert_eq!(asks.due(now(1).monotonic).len(), 0);
+        assert_eq!(asks.due(now(2).monotonic).len(), 1);
         let answered = asks.located(&key().device, &answer(&[seconds(99, 146)], None)).unwrap();
         assert!(answered.not_found.is_empty());
-        assert_eq!(asks.due(at(9)).len(), 0);
+        assert_eq!(asks.due(now(9).monotonic).len(), 0);
     }
 
     #[test]
     fn a_long_range_is_asked_for_on_and_on() {
         let mut asks = asked();
-        asks.due(at(0));
+        asks.due(now(0).monotonic);
         assert_eq!(asks.located(&key().device, &answer(&[seconds(99, 120)], Some(120))), None);
-        let question = asks.due(at(0)).remove(0);
+        let question = asks.due(now(0).monotonic).remove(0);
         let range = seconds(120, 145);
         assert_eq!(question, Question::Locate { request: RequestId(7), key: key(), range });
         let answered = asks.located(&key().device, &answer(&[seconds(120, 140)], None)).unwrap();

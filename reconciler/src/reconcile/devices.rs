@@ -8,107 +8,97 @@ use protocol::message::{
 use protocol::topic::Topic;
 
 use super::asks::{Answered, Question};
-use super::{ASK_EXPIRY, Event, Reconciler, now};
+use super::{ASK_EXPIRY, Action, Core, Event};
 use crate::fleet::{Change, Holding, MOST_STREAMS, StreamKey};
-use crate::ledger::{DeviceRecord, LedgerError, PartRecord};
+use crate::ledger::{DeviceRecord, Entry, PartId, PartRecord};
 use crate::link::{Inbound, Outbound};
-use crate::pull::driver::PullCommand;
+use crate::pull::puller::PullCommand;
 
-impl Reconciler {
-    pub(super) async fn hear(&mut self, inbound: Inbound) -> Result<(), LedgerError> {
+impl Core {
+    pub(super) fn hear(&mut self, inbound: Inbound) {
         match inbound {
-            Inbound::Up => {
-                tracing::info!("connected to the broker");
-                Ok(())
-            }
+            Inbound::Up => tracing::info!("connected to the broker"),
             Inbound::Down => {
                 let changes = self.fleet.forget_sessions();
-                self.follow(changes).await
+                self.follow(changes);
             }
-            Inbound::Message { topic, payload } => match self.unusable.address(&topic) {
-                Some(topic) => self.hear_message(&topic, &payload).await,
-                None => Ok(()),
-            },
+            Inbound::Message { topic, payload } => {
+                if let Some(topic) = self.unusable.address(&topic) {
+                    self.hear_message(&topic, &payload);
+                }
+            }
         }
     }
 
-    async fn hear_message(&mut self, topic: &Topic, payload: &[u8]) -> Result<(), LedgerError> {
+    fn hear_message(&mut self, topic: &Topic, payload: &[u8]) {
         match topic {
-            Topic::State(device) => match self.unusable.decode::<Presence>(topic, payload) {
-                Some(presence) => self.hear_presence(device, presence).await,
-                None => Ok(()),
-            },
-            Topic::Coverage(device) => match self.unusable.decode::<CoverageReport>(topic, payload)
-            {
-                Some(report) => self.hear_coverage(device, &report).await,
-                None => Ok(()),
-            },
-            topic => {
-                self.unusable.drop(Cause::Address, topic, &"not for this server");
-                Ok(())
+            Topic::State(device) => {
+                if let Some(presence) = self.unusable.decode::<Presence>(topic, payload) {
+                    self.hear_presence(device, presence);
+                }
             }
+            Topic::Coverage(device) => {
+                if let Some(report) = self.unusable.decode::<CoverageReport>(topic, payload) {
+                    let changes = self.fleet.coverage(device, &report, self.now);
+                    self.follow(changes);
+                }
+            }
+            topic => self.unusable.drop(Cause::Address, topic, &"not for this server"),
         }
     }
 
-    async fn hear_presence(
-        &mut self,
-        device: &DeviceId,
-        presence: Presence,
-    ) -> Result<(), LedgerError> {
+    fn hear_presence(&mut self, device: &DeviceId, presence: Presence) {
         if !self.admits(device) {
             let topic = Topic::State(device.clone());
             self.unusable.drop(Cause::Address, &topic, &"a device that is not admitted");
-            return Ok(());
+            return;
         }
         let streams = match &presence {
             Presence::Online(online) => online.streams.iter().take(MOST_STREAMS).cloned().collect(),
             Presence::Offline { .. } => Vec::new(),
         };
-        let change = self.fleet.presence(device, presence, now());
+        let change = self.fleet.presence(device, presence, self.now);
         for stream in streams {
-            self.admit(&StreamKey { device: device.clone(), stream }, now()).await?;
+            self.admit(&StreamKey { device: device.clone(), stream }, self.now.wall);
         }
-        self.follow(change).await
+        self.follow(change);
     }
 
-    async fn hear_coverage(
-        &mut self,
-        device: &DeviceId,
-        report: &CoverageReport,
-    ) -> Result<(), LedgerError> {
-        let changes = self.fleet.coverage(device, report, now());
-        self.follow(changes).await
-    }
-
-    pub(super) async fn follow(
-        &mut self,
-        changes: impl IntoIterator<Item = Change>,
-    ) -> Result<(), LedgerError> {
+    pub(super) fn follow(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             match change {
                 Change::CameOnline(device) => {
                     tracing::info!(%device, "online");
-                    self.asks.forget(&device);
+                    self.is_present(&device);
                     self.asks.want_coverage(&device);
-                    self.tell_puller(&device).await;
-                    self.record_device(&device).await?;
                     self.say(Event::Online(device));
                 }
                 Change::WentOffline(device) => {
                     tracing::info!(%device, "offline");
-                    self.asks.forget(&device);
-                    self.tell_puller(&device).await;
-                    self.record_device(&device).await?;
+                    self.is_present(&device);
                     self.say(Event::Offline(device));
                 }
                 Change::CoverageLost(device) => self.asks.want_coverage(&device),
-                Change::Holding(key) => self.hold(&key).await?,
+                Change::Holding(key) => self.hold(&key),
             }
         }
-        Ok(())
     }
 
-    async fn hold(&mut self, key: &StreamKey) -> Result<(), LedgerError> {
+    /// The device is on another connection than before, or on none.
+    fn is_present(&mut self, device: &DeviceId) {
+        let session = self.fleet.session(device).cloned();
+        self.asks.forget(device);
+        let record = DeviceRecord {
+            device: device.clone(),
+            online: session.is_some(),
+            agent_version: self.fleet.agent_version(device).to_owned(),
+            last_heard: self.fleet.last_heard(device),
+        };
+        self.command(PullCommand::Session { device: device.clone(), session });
+        self.record(Entry::Device(record));
+    }
+
+    fn hold(&mut self, key: &StreamKey) {
         let of_device = |known: &&StreamKey| known.device == key.device;
         if self.streams.keys().filter(of_device).all(|key| self.fleet.fresh_holding(key).is_some())
         {
@@ -116,38 +106,22 @@ impl Reconciler {
         }
         if let (Some(holding), Some(stream)) = (self.fleet.holding(key), self.streams.get_mut(key))
         {
-            self.ledger.put_holding(key, holding).await?;
-            if stream.reopen(holding) {
-                self.ledger.put_verdicts(key, &stream.verdicts).await?;
-            }
+            let held = Entry::Holding { key: key.clone(), holding: holding.clone() };
+            let reopened = stream.reopen(holding).then(|| stream.verdicts_entry());
+            self.record(held);
+            reopened.into_iter().for_each(|entry| self.record(entry));
         }
-        self.evaluate(key).await
-    }
-
-    async fn tell_puller(&mut self, device: &DeviceId) {
-        let session = self.fleet.session(device).cloned();
-        self.command(PullCommand::Session { device: device.clone(), session }).await;
-    }
-
-    async fn record_device(&mut self, device: &DeviceId) -> Result<(), LedgerError> {
-        let record = DeviceRecord {
-            device: device.clone(),
-            online: self.fleet.session(device).is_some(),
-            agent_version: self.fleet.agent_version(device).to_owned(),
-            last_heard: self.fleet.last_heard(device),
-        };
-        self.ledger.put_device(&record).await
+        self.evaluate(key);
     }
 
     /// Who left while no server ran has not been heard to leave.
-    pub(super) async fn record_all_offline(&self) -> Result<(), LedgerError> {
-        for record in self.ledger.devices().await?.into_iter().filter(|record| record.online) {
-            self.ledger.put_device(&DeviceRecord { online: false, ..record }).await?;
+    pub(super) fn record_all_offline(&mut self, devices: Vec<DeviceRecord>) {
+        for record in devices.into_iter().filter(|record| record.online) {
+            self.record(Entry::Device(DeviceRecord { online: false, ..record }));
         }
-        Ok(())
     }
 
-    pub(super) async fn ask(&mut self, question: Question) {
+    pub(super) fn ask(&mut self, question: Question) {
         let (device, body) = match question {
             Question::Coverage { device } => (device, AskBody::Coverage),
             Question::Locate { request, key, range } => {
@@ -158,49 +132,37 @@ impl Reconciler {
         let ask = Ask {
             server: self.config.server.id.clone(),
             connection: session.connection,
-            expires: session.expiry(now(), ASK_EXPIRY),
+            expires: session.expiry(self.now.monotonic, ASK_EXPIRY),
             body,
         };
-        let payload = match envelope::encode(&ask) {
-            Ok(payload) => payload,
-            Err(error) => {
-                tracing::error!(%device, %error, "a question that cannot be sent");
-                return;
+        match envelope::encode(&ask) {
+            Ok(payload) => {
+                let topic = Topic::Ask(device);
+                self.actions.push(Action::Publish(Outbound { topic, payload }));
             }
-        };
-        let topic = Topic::Ask(device);
-        // Nobody is there any more only when the server ends.
-        let _ = self.ports.outbound.send(Outbound { topic, payload }).await;
+            Err(error) => tracing::error!(%device, %error, "a question that cannot be sent"),
+        }
     }
 
-    pub(super) async fn see_answer(
-        &mut self,
-        device: &DeviceId,
-        tell: Tell,
-    ) -> Result<(), LedgerError> {
+    pub(super) fn see_answer(&mut self, device: &DeviceId, tell: Tell) {
         match tell {
-            Tell::Located(located) => self.see_located(device, located).await,
+            Tell::Located(located) => self.see_located(device, &located),
             // The question stays out, and is asked again.
-            Tell::Refused { what: Refusable::Request(_), reason: RefusedReason::Busy } => Ok(()),
+            Tell::Refused { what: Refusable::Request(_), reason: RefusedReason::Busy } => {}
             Tell::Refused { what: Refusable::Request(request), reason } => {
                 tracing::warn!(%device, ?reason, "the device refused to say where");
                 let answered = self.asks.refused(device, request);
                 self.note_not_found(answered);
-                Ok(())
             }
             // Of a transfer that nobody here knows any more.
-            Tell::Refused { .. } | Tell::Accepted { .. } | Tell::End { .. } => Ok(()),
-            Tell::Listed(_) => Ok(()),
+            Tell::Refused { .. } | Tell::Accepted { .. } | Tell::End { .. } => {}
+            Tell::Listed(_) => {}
         }
     }
 
-    async fn see_located(
-        &mut self,
-        device: &DeviceId,
-        located: Located,
-    ) -> Result<(), LedgerError> {
+    fn see_located(&mut self, device: &DeviceId, located: &Located) {
         if !self.asks.expects(device, located.request) {
-            return Ok(());
+            return;
         }
         let key = StreamKey { device: device.clone(), stream: located.stream.clone() };
         for part in &located.parts {
@@ -214,15 +176,15 @@ impl Reconciler {
             if stream.has(part) {
                 continue;
             }
-            let created = now();
-            let id = self.ledger.add_part(&key, part, created).await?;
+            self.last_part += 1;
+            let id = PartId(self.last_part);
             tracing::info!(stream = %key, part = id.0, range = %part.range, bytes = part.end - part.start, "located");
-            stream.parts.insert(id, PartRecord::located(id, key.clone(), part.clone(), created));
+            self.update(PartRecord::located(id, key.clone(), part.clone(), self.now.wall));
         }
-        let answered = self.asks.located(device, &located);
+        let answered = self.asks.located(device, located);
         self.note_not_found(answered);
-        self.start_parts().await;
-        self.evaluate(&key).await
+        self.start_parts();
+        self.evaluate(&key);
     }
 
     fn note_not_found(&mut self, answered: Option<Answered>) {
@@ -233,7 +195,7 @@ impl Reconciler {
         }
         if let Some(stream) = self.streams.get_mut(&key) {
             for range in not_found.without_slivers(self.config.archive.join_tolerance()) {
-                stream.was_not_found(range, now());
+                stream.was_not_found(range, self.now.monotonic);
             }
         }
     }

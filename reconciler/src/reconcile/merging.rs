@@ -1,10 +1,11 @@
 //! Merging off the main task: file work on blocking threads, one part after the other.
 //!
-//! It writes no ledger and decides nothing. Between writing a piece and giving it its name it hands the
-//! name back, so that the ledger knows it first.
+//! It writes no ledger and decides nothing. Between writing a piece and giving it its name it says what it has
+//! written, so that the ledger knows it first.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sdcard_indexer::cut::PartMedia;
 use sdcard_indexer::layout::Layout;
@@ -13,21 +14,47 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::Config;
 use crate::fleet::StreamKey;
-use crate::ledger::{PartId, PartRecord};
+use crate::ledger::{PartId, PartRecord, Piece};
 use crate::merge::{self, PieceRequest, Publication, Recovery, WrittenPiece};
 use crate::spool::Spool;
 
 /// Results that may wait for the main task.
 const RESULTS: usize = 16;
 
+/// One step on the way from the spool into the archive.
+#[derive(Clone, Debug)]
+pub enum MergeStep {
+    /// Make a piece of what the spool holds of a part; of no more than its first `most_bytes`.
+    Write { record: Box<PartRecord>, most_bytes: u64 },
+    /// Give the piece that was written its name.
+    Publish { key: StreamKey, part: PartId },
+    /// Find out how far a piece came before the server was stopped.
+    Recover { record: Box<PartRecord> },
+}
+
+impl MergeStep {
+    pub fn write(record: &PartRecord) -> Self {
+        MergeStep::write_first(record, u64::MAX)
+    }
+
+    /// Of the part, only these first bytes are what was recorded.
+    pub fn write_first(record: &PartRecord, most_bytes: u64) -> Self {
+        MergeStep::Write { record: Box::new(record.clone()), most_bytes }
+    }
+
+    pub fn recover(record: &PartRecord) -> Self {
+        MergeStep::Recover { record: Box::new(record.clone()) }
+    }
+}
+
 /// What became of one step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Merged {
     /// The piece is whole and proved; its name is to be recorded before it is given.
     Written {
         key: StreamKey,
         part: PartId,
-        written: Box<WrittenPiece>,
+        piece: Piece,
     },
     /// It stands in the archive.
     Published {
@@ -38,6 +65,8 @@ pub enum Merged {
     Redo {
         key: StreamKey,
         part: PartId,
+        /// The spool has the part's bytes.
+        spooled: bool,
     },
     Failed {
         key: StreamKey,
@@ -51,18 +80,20 @@ impl Merged {
         match self {
             Merged::Written { key, part, .. }
             | Merged::Published { key, part }
-            | Merged::Redo { key, part }
+            | Merged::Redo { key, part, .. }
             | Merged::Failed { key, part, .. } => (key.clone(), *part),
         }
     }
 }
 
 #[derive(Debug)]
-pub struct Merger {
+pub(super) struct Merger {
     config: Arc<Config>,
     layout: Layout,
     spool: Spool,
     results: mpsc::Sender<Merged>,
+    /// Pieces that have no name yet.
+    written: Arc<Mutex<BTreeMap<PartId, WrittenPiece>>>,
     /// One at a time: a merge is bound by the disk, not by cores.
     turn: Arc<Semaphore>,
 }
@@ -75,21 +106,31 @@ impl Merger {
             layout,
             spool,
             results,
+            written: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
         };
         (merger, merged)
     }
 
-    /// Makes a piece of what the spool holds of a part.
-    pub fn write(&self, record: &PartRecord) {
+    pub fn begin(&self, step: MergeStep) {
+        match step {
+            MergeStep::Write { record, most_bytes } => self.write(*record, most_bytes),
+            MergeStep::Publish { key, part } => self.publish(key, part),
+            MergeStep::Recover { record } => self.recover(*record),
+        }
+    }
+
+    fn write(&self, record: PartRecord, most_bytes: u64) {
         let directory = self.config.archive.stream_path(&record.key);
         let (config, layout) = (self.config.clone(), self.layout.clone());
-        let spooled = self.spool.path(record.id.spool_key());
-        let record = record.clone();
+        let (spool, pieces) = (self.spool.clone(), self.written.clone());
         self.work(record.key.clone(), record.id, move || {
             let (key, part) = (record.key, record.id);
+            if most_bytes < u64::MAX {
+                spool.cut(part.spool_key(), most_bytes)?;
+            }
             let media = PartMedia::decode(&record.part.media)?;
-            let mut spooled = File::open(spooled)?;
+            let mut spooled = File::open(spool.path(part.spool_key()))?;
             let request = PieceRequest {
                 archive: &config.archive.root,
                 directory: &directory,
@@ -100,34 +141,37 @@ impl Merger {
                 part_bytes: record.part.end.saturating_sub(record.part.start),
                 held_bytes: spooled.metadata()?.len(),
             };
-            let written = Box::new(merge::write_piece(&request, &mut spooled)?);
-            Ok(Merged::Written { key, part, written })
+            let written = merge::write_piece(&request, &mut spooled)?;
+            Ok(hold(&pieces, key, part, written))
         });
     }
 
-    /// Gives a written piece its name.
-    pub fn publish(&self, record: &PartRecord, written: WrittenPiece) {
-        let (key, part) = (record.key.clone(), record.id);
-        self.work(key.clone(), part, move || match written.publish()? {
-            Publication::Placed(_) => Ok(Merged::Published { key, part }),
-            Publication::NameTaken(written) => {
-                Ok(Merged::Written { key, part, written: Box::new(written) })
+    fn publish(&self, key: StreamKey, part: PartId) {
+        let pieces = self.written.clone();
+        self.work(key.clone(), part, move || {
+            let written = pieces.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
+            match written.map(WrittenPiece::publish).transpose()? {
+                Some(Publication::Placed(_)) => Ok(Merged::Published { key, part }),
+                Some(Publication::NameTaken(written)) => Ok(hold(&pieces, key, part, written)),
+                None => Ok(Merged::Redo { key, part, spooled: true }),
             }
         });
     }
 
-    /// Finds out how far a piece came before the server was stopped.
-    pub fn recover(&self, record: &PartRecord) {
-        let config = self.config.clone();
-        let (key, part, piece) = (record.key.clone(), record.id, record.piece.clone());
-        self.work(key.clone(), part, move || {
-            let recovery = match &piece {
+    fn recover(&self, record: PartRecord) {
+        let (config, spool) = (self.config.clone(), self.spool.clone());
+        self.work(record.key.clone(), record.id, move || {
+            let (key, part) = (record.key, record.id);
+            let recovery = match &record.piece {
                 Some(piece) => merge::recover(&config.archive.root, piece)?,
                 None => Recovery::Redo,
             };
             Ok(match recovery {
                 Recovery::Placed => Merged::Published { key, part },
-                Recovery::Redo => Merged::Redo { key, part },
+                Recovery::Redo => {
+                    let spooled = spool.path(part.spool_key()).exists();
+                    Merged::Redo { key, part, spooled }
+                }
             })
         });
     }
@@ -150,4 +194,16 @@ impl Merger {
             let _ = results.send(merged).await;
         });
     }
+}
+
+/// Keeps a written piece until it may have its name.
+fn hold(
+    pieces: &Mutex<BTreeMap<PartId, WrittenPiece>>,
+    key: StreamKey,
+    part: PartId,
+    written: WrittenPiece,
+) -> Merged {
+    let piece = written.piece().clone();
+    pieces.lock().unwrap_or_else(PoisonError::into_inner).insert(part, written);
+    Merged::Written { key, part, piece }
 }

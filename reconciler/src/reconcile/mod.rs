@@ -1,42 +1,46 @@
 //! Tying it together, in the order of the data: what devices hold, what the archive holds, what follows.
 //!
-//! One task owns all state and is the only one that writes the ledger; pulling, merging and reading the
-//! archive happen elsewhere and report here. Every decision is pure and in another module; `devices`
-//! hears and asks, `parts` follows what is on its way.
+//! [`Core`] owns all state and takes every decision. It is pure: what happens comes in as [`Input`] with the
+//! time at which it happened, and what is to be done about it comes out as [`Action`]s, in their order. So a
+//! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
+//! way. [`driver`] carries the actions out; `merging` does the file work.
+//!
+//! An action is carried out only once all before it are, and what is to be remembered is durable by then:
+//! a server may be stopped between any two of them.
 
 mod asks;
 mod devices;
+pub mod driver;
 mod merging;
 mod parts;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::message::{DeviceId, RequestId};
-use sdcard_indexer::layout::Layout;
+use rand::RngExt;
+use rand::rngs::StdRng;
 use sdcard_indexer::time::Timestamp;
-use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::archive::{Archive, ArchiveChange};
+use crate::archive::ArchiveChange;
 use crate::config::Config;
 use crate::fleet::{Fleet, StreamKey};
-use crate::ledger::{Ledger, LedgerError, PartId, PartRecord, PartState, Piece, TimelineRecord};
+use crate::ledger::{
+    Entry, Memory, PartId, PartRecord, PartState, Piece, StreamRecord, TimelineRecord,
+};
 use crate::link::{Inbound, Outbound, Unusable};
 use crate::plan::{Rules, Step};
-use crate::pull::driver::{PullCommand, PullEvent};
-use crate::spool::Spool;
+use crate::pull::puller::{PullCommand, PullEvent};
+use crate::time::{MonotonicMicros, Now};
 use crate::timeline::{Completeness, Stretch};
 
 use asks::Asks;
-use merging::{Merged, Merger};
 use stream::Stream;
 
-/// How often time itself is looked at: silence, repetitions.
-const TICK: Duration = Duration::from_millis(250);
+pub use merging::{MergeStep, Merged};
+
 /// How often the live edge of every timeline is looked at; what changes is looked at at once.
 const EVALUATE: Duration = Duration::from_secs(1);
 /// A timeline that only grows is written to the ledger no more often than this.
@@ -49,7 +53,7 @@ const MOST_MISMATCHES: u32 = 1;
 const SPOOL_PAUSE: Duration = Duration::from_secs(60);
 
 /// What watchers (a demo, a page) are told.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     Online(DeviceId),
     Offline(DeviceId),
@@ -74,159 +78,160 @@ pub enum Event {
     },
 }
 
-/// What the reconciler is connected to.
+/// What happens.
 #[derive(Debug)]
-pub struct Ports {
-    pub control: mpsc::Receiver<Inbound>,
-    pub outbound: mpsc::Sender<Outbound>,
-    pub archive_changes: mpsc::Receiver<ArchiveChange>,
-    pub archive: Archive,
-    pub pulls: mpsc::Sender<PullCommand>,
-    pub pull_events: mpsc::Receiver<PullEvent>,
-    pub events: broadcast::Sender<Event>,
+pub enum Input {
+    Inbound(Inbound),
+    Archive(ArchiveChange),
+    Pull(PullEvent),
+    Merged(Merged),
+    /// Nothing but time passed; to be said every [`driver::TICK`].
+    Tick,
+    /// The server is ending: what is only shown is written down too.
+    Stop,
 }
 
-pub struct Reconciler {
+/// What is to be done about it.
+#[derive(Debug)]
+pub enum Action {
+    Record(Entry),
+    /// Look after this stream's archive from now on, and tell what it holds.
+    Watch(StreamKey),
+    Publish(Outbound),
+    Pull(PullCommand),
+    Merge(MergeStep),
+    /// Of no part but these the spool may keep anything.
+    SweepSpool(BTreeSet<PartId>),
+    DiscardSpool(PartId),
+    Say(Event),
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Core {
     config: Config,
-    ledger: Arc<dyn Ledger>,
     fleet: Fleet,
     asks: Asks,
     streams: BTreeMap<StreamKey, Stream>,
     shown: BTreeMap<StreamKey, Shown>,
     /// Parts whose bytes differed from the card's digest, by how often.
     mismatches: BTreeMap<PartId, u32>,
-    spool: Spool,
-    paused_until: Option<Instant>,
-    merger: Merger,
-    merged: mpsc::Receiver<Merged>,
+    last_part: i64,
+    paused_until: Option<MonotonicMicros>,
     unusable: Unusable,
-    evaluated: Instant,
-    ports: Ports,
-}
-
-impl std::fmt::Debug for Reconciler {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Reconciler")
-            .field("streams", &self.streams.len())
-            .finish_non_exhaustive()
-    }
+    evaluated: MonotonicMicros,
+    random: StdRng,
+    /// When what is being handled happened.
+    now: Now,
+    actions: Vec<Action>,
 }
 
 /// The timeline that the ledger has, and since when.
 #[derive(Debug)]
 struct Shown {
     stretches: Vec<Stretch>,
-    written: Instant,
+    written: MonotonicMicros,
 }
 
-impl Reconciler {
-    /// Takes up everything where the ledger says it was left.
-    pub async fn resume(
-        config: Config,
-        layout: Layout,
-        ledger: Arc<dyn Ledger>,
-        spool: Spool,
-        ports: Ports,
-    ) -> Result<Self, LedgerError> {
-        let (merger, merged) = Merger::new(&config, layout, spool.clone());
-        let mut reconciler = Reconciler {
+impl Core {
+    /// Takes up everything where it was left. `random` must be seeded differently in each process.
+    pub fn resume(config: Config, memory: Memory, random: StdRng, now: Now) -> (Core, Vec<Action>) {
+        let mut core = Core {
             config,
-            ledger,
             fleet: Fleet::default(),
             asks: Asks::default(),
             streams: BTreeMap::new(),
             shown: BTreeMap::new(),
             mismatches: BTreeMap::new(),
-            spool,
+            last_part: memory.last_part,
             paused_until: None,
-            merger,
-            merged,
             unusable: Unusable::default(),
-            evaluated: Instant::now(),
-            ports,
+            evaluated: now.monotonic,
+            random,
+            now,
+            actions: Vec::new(),
         };
-        for (key, expected_from) in reconciler.ledger.streams().await? {
-            reconciler.take_up(key, expected_from).await?;
-        }
-        reconciler.record_all_offline().await?;
-        reconciler.sweep_spool();
-        let configured: Vec<_> = reconciler.config.streams().collect();
+        memory.streams.into_iter().for_each(|record| core.take_up(record));
+        core.record_all_offline(memory.devices);
+        core.sweep_spool();
+        let configured: Vec<_> = core.config.streams().collect();
         for (key, expected_from) in configured {
-            reconciler.admit(&key, expected_from.unwrap_or_else(now)).await?;
-            if let (Some(from), Some(stream)) = (expected_from, reconciler.streams.get_mut(&key)) {
+            core.admit(&key, expected_from.unwrap_or(now.wall));
+            if let (Some(from), Some(stream)) = (expected_from, core.streams.get_mut(&key)) {
                 stream.expected_from = from;
-                reconciler.ledger.put_stream(&key, from).await?;
+                core.record(Entry::Stream { key, expected_from: from });
             }
         }
-        Ok(reconciler)
+        let actions = std::mem::take(&mut core.actions);
+        (core, actions)
     }
 
-    /// Runs until `shutdown`, or until the ledger fails.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), LedgerError> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return self.write_timelines().await,
-                Some(inbound) = self.ports.control.recv() => self.hear(inbound).await?,
-                Some(change) = self.ports.archive_changes.recv() => self.see_archive(change).await?,
-                Some(event) = self.ports.pull_events.recv() => self.see_pull(event).await?,
-                Some(merged) = self.merged.recv() => self.see_merge(merged).await?,
-                _ = ticks.tick() => self.tick().await?,
-            }
+    /// Takes what happened, and answers what is to be done about it, in this order.
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Action> {
+        self.now = now;
+        self.unusable.at(now.monotonic);
+        match input {
+            Input::Inbound(inbound) => self.hear(inbound),
+            Input::Archive(change) => self.see_archive(change),
+            Input::Pull(event) => self.see_pull(event),
+            Input::Merged(merged) => self.see_merge(merged),
+            Input::Tick => self.tick(),
+            Input::Stop => self.write_timelines(),
         }
+        std::mem::take(&mut self.actions)
     }
 
-    /// Bytes of parts that are done with, or that no ledger knows any more.
-    fn sweep_spool(&self) {
+    fn record(&mut self, entry: Entry) {
+        self.actions.push(Action::Record(entry));
+    }
+
+    fn say(&mut self, event: Event) {
+        self.actions.push(Action::Say(event));
+    }
+
+    /// Bytes of parts that are done with, or that no ledger knows any more, are not kept.
+    fn sweep_spool(&mut self) {
         let parts = self.streams.values().flat_map(|stream| stream.parts.values());
-        let active = parts.filter(|record| record.state.is_active());
-        match self.spool.sweep(&active.map(|record| record.id.spool_key()).collect()) {
-            Ok(0) => {}
-            Ok(files) => tracing::info!(files, "removed leftovers from the spool"),
-            Err(error) => tracing::warn!(%error, "leftovers stay in the spool"),
-        }
+        let active = parts.filter(|record| record.state.is_active()).map(|record| record.id);
+        let active = active.collect();
+        self.actions.push(Action::SweepSpool(active));
     }
 
-    async fn take_up(
-        &mut self,
-        key: StreamKey,
-        expected_from: Timestamp,
-    ) -> Result<(), LedgerError> {
+    fn take_up(&mut self, record: StreamRecord) {
+        let StreamRecord { key, expected_from, holding, verdicts, parts } = record;
         let mut stream = Stream::new(key.clone(), expected_from);
-        stream.verdicts = self.ledger.verdicts(&key).await?;
-        let parts = self.ledger.parts(&key).await?;
-        stream.parts = parts.into_iter().map(|record| (record.id, record)).collect();
-        if let Some(holding) = self.ledger.holding(&key).await? {
+        stream.verdicts = verdicts;
+        if let Some(holding) = holding {
             self.fleet.remember(&key, holding);
         }
-        for record in stream.parts.values() {
-            match record.state {
-                PartState::Pulled => self.merger.write(record),
-                PartState::Publishing => self.merger.recover(record),
+        for record in &parts {
+            let step = match record.state {
+                PartState::Pulled => MergeStep::write(record),
+                PartState::Publishing => MergeStep::recover(record),
                 PartState::Pulling | PartState::Archived | PartState::Abandoned => continue,
-            }
+            };
             stream.running.insert(record.id);
+            self.actions.push(Action::Merge(step));
         }
-        self.ports.archive.watch(&key, &self.config.archive.stream_path(&key));
+        stream.parts = parts.into_iter().map(|record| (record.id, record)).collect();
+        self.actions.push(Action::Watch(key.clone()));
         self.streams.insert(key, stream);
-        Ok(())
     }
 
-    /// Makes a stream known; a device beyond the cap is not let in.
-    async fn admit(
-        &mut self,
-        key: &StreamKey,
-        expected_from: Timestamp,
-    ) -> Result<(), LedgerError> {
-        if !self.streams.contains_key(key) {
-            self.ledger.put_stream(key, expected_from).await?;
-            self.take_up(key.clone(), expected_from).await?;
-            tracing::info!(stream = %key, %expected_from, "a new stream");
+    /// Makes a stream known.
+    fn admit(&mut self, key: &StreamKey, expected_from: Timestamp) {
+        if self.streams.contains_key(key) {
+            return;
         }
-        Ok(())
+        self.record(Entry::Stream { key: key.clone(), expected_from });
+        self.take_up(StreamRecord {
+            key: key.clone(),
+            expected_from,
+            holding: None,
+            verdicts: Vec::new(),
+            parts: Vec::new(),
+        });
+        tracing::info!(stream = %key, %expected_from, "a new stream");
     }
 
     fn admits(&self, device: &DeviceId) -> bool {
@@ -236,18 +241,18 @@ impl Reconciler {
             || (self.config.server.adopt_devices && known.len() < self.config.server.max_devices)
     }
 
-    async fn see_archive(&mut self, change: ArchiveChange) -> Result<(), LedgerError> {
+    fn see_archive(&mut self, change: ArchiveChange) {
         let ArchiveChange { key, archived } = change;
         let is_fixed = self.is_fixed(&key);
-        let Some(stream) = self.streams.get_mut(&key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(&key) else { return };
         let oldest = archived.held.hull().map(|hull| hull.start());
         stream.archived = Some(archived);
         // What was recorded before the stream was first heard of is the beginning of its timeline.
         if let Some(oldest) = oldest.filter(|oldest| *oldest < stream.expected_from && !is_fixed) {
             stream.expected_from = oldest;
-            self.ledger.put_stream(&key, oldest).await?;
+            self.record(Entry::Stream { key: key.clone(), expected_from: oldest });
         }
-        self.evaluate(&key).await
+        self.evaluate(&key);
     }
 
     /// True where the configuration says from when on the recording should be whole.
@@ -261,24 +266,26 @@ impl Reconciler {
     }
 
     /// Looks at one stream anew: concludes, asks, starts, shows.
-    async fn evaluate(&mut self, key: &StreamKey) -> Result<(), LedgerError> {
-        let (now, rules) = (now(), self.rules());
-        let judged_until = now.saturating_sub(self.config.archive.settle());
+    fn evaluate(&mut self, key: &StreamKey) {
+        let (now, rules) = (self.now, self.rules());
+        let judged_until = now.wall.saturating_sub(self.config.archive.settle());
         let is_fixed = self.is_fixed(key);
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let mut entries = Vec::new();
         if let Some(holding) = self.fleet.fresh_holding(key)
             && let Some(facts) =
                 stream.facts(Some(holding), true, judged_until, rules.join_tolerance)
         {
             let mut concluded = false;
-            for step in stream.plan(&facts, holding, rules, now) {
+            for step in stream.plan(&facts, holding, rules, now.monotonic) {
                 match step {
                     Step::Conclude(verdict) if stream.begins_later(&verdict) && !is_fixed => {
-                        stream.expected_from = verdict.range.end();
-                        self.ledger.put_stream(key, stream.expected_from).await?;
+                        let expected_from = verdict.range.end();
+                        stream.expected_from = expected_from;
+                        entries.push(Entry::Stream { key: key.clone(), expected_from });
                     }
                     Step::Locate(range) => {
-                        self.asks.locate(RequestId(rand::random()), key, range);
+                        self.asks.locate(RequestId(self.random.random()), key, range);
                     }
                     Step::Conclude(verdict) => {
                         tracing::info!(stream = %key, range = %verdict.range, state = %verdict.state, "concluded");
@@ -288,90 +295,71 @@ impl Reconciler {
                 }
             }
             if concluded {
-                self.ledger.put_verdicts(key, &stream.verdicts).await?;
+                entries.push(stream.verdicts_entry());
             }
         }
+        self.actions.extend(entries.into_iter().map(Action::Record));
         let holding = self.fleet.holding(key);
         let is_online = self.fleet.session(&key.device).is_some();
-        match stream.facts(holding, is_online, judged_until, rules.join_tolerance) {
-            Some(facts) => self.show(key, facts.timeline(), now).await,
-            None => Ok(()),
+        let facts = self.streams.get(key).and_then(|stream| {
+            stream.facts(holding, is_online, judged_until, rules.join_tolerance)
+        });
+        if let Some(facts) = facts {
+            self.show(key, facts.timeline());
         }
     }
 
     /// Tells the ledger and the watchers, where there is something new to tell.
-    async fn show(
-        &mut self,
-        key: &StreamKey,
-        stretches: Vec<Stretch>,
-        as_of: Timestamp,
-    ) -> Result<(), LedgerError> {
+    fn show(&mut self, key: &StreamKey, stretches: Vec<Stretch>) {
+        let Now { wall, monotonic } = self.now;
         let shown = self.shown.get(key);
         let is_news = shown.is_none_or(|shown| differs(&shown.stretches, &stretches));
-        if !is_news && shown.is_some_and(|shown| shown.written.elapsed() < TIMELINE_PAUSE) {
-            return Ok(());
+        let is_due = |shown: &Shown| monotonic.since(shown.written) >= TIMELINE_PAUSE;
+        if !is_news && !shown.is_some_and(is_due) {
+            return;
         }
-        let record = TimelineRecord { as_of, stretches };
-        self.ledger.put_timeline(key, &record).await?;
-        let stretches = record.stretches;
+        let timeline = TimelineRecord { as_of: wall, stretches: stretches.clone() };
+        self.record(Entry::Timeline { key: key.clone(), timeline });
         if is_news {
             let completeness = Completeness::of(&stretches);
             let told = stretches.as_slice().into();
             self.say(Event::Timeline { key: key.clone(), stretches: told, completeness });
         }
-        self.shown.insert(key.clone(), Shown { stretches, written: Instant::now() });
-        Ok(())
+        self.shown.insert(key.clone(), Shown { stretches, written: monotonic });
     }
 
-    async fn write_timelines(&mut self) -> Result<(), LedgerError> {
+    fn write_timelines(&mut self) {
         self.shown.clear();
-        self.evaluate_all().await
+        self.evaluate_all();
     }
 
-    async fn evaluate_all(&mut self) -> Result<(), LedgerError> {
+    fn evaluate_all(&mut self) {
         let keys: Vec<StreamKey> = self.streams.keys().cloned().collect();
-        for key in keys {
-            self.evaluate(&key).await?;
-        }
-        Ok(())
+        keys.iter().for_each(|key| self.evaluate(key));
     }
 
-    async fn tick(&mut self) -> Result<(), LedgerError> {
-        let silent = self.fleet.tick(now());
-        self.follow(silent).await?;
-        if self.evaluated.elapsed() >= EVALUATE {
-            self.evaluated = Instant::now();
-            self.evaluate_all().await?;
+    fn tick(&mut self) {
+        let silent = self.fleet.tick(self.now.monotonic);
+        self.follow(silent);
+        if self.now.monotonic.since(self.evaluated) >= EVALUATE {
+            self.evaluated = self.now.monotonic;
+            self.evaluate_all();
         }
-        self.start_parts().await;
-        for question in self.asks.due(now()) {
-            self.ask(question).await;
+        self.start_parts();
+        for question in self.asks.due(self.now.monotonic) {
+            self.ask(question);
         }
-        Ok(())
     }
 
-    fn record(&self, key: &StreamKey, part: PartId) -> Option<PartRecord> {
+    fn part(&self, key: &StreamKey, part: PartId) -> Option<PartRecord> {
         self.streams.get(key)?.parts.get(&part).cloned()
     }
 
-    /// The part waits to be started again, or is done.
-    fn stop(&mut self, record: &PartRecord) {
-        if let Some(stream) = self.streams.get_mut(&record.key) {
-            stream.running.remove(&record.id);
-        }
-    }
-
-    async fn update(&mut self, record: PartRecord) -> Result<(), LedgerError> {
-        self.ledger.update_part(&record).await?;
+    fn update(&mut self, record: PartRecord) {
+        self.record(Entry::Part(record.clone()));
         if let Some(stream) = self.streams.get_mut(&record.key) {
             stream.parts.insert(record.id, record);
         }
-        Ok(())
-    }
-
-    fn say(&self, event: Event) {
-        // Nobody needs to be watching.
-        let _ = self.ports.events.send(event);
     }
 }
 
@@ -382,8 +370,4 @@ fn differs(old: &[Stretch], new: &[Stretch]) -> bool {
             .iter()
             .zip(new)
             .any(|(old, new)| old.state != new.state || old.range.start() != new.range.start())
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_jiff(jiff::Timestamp::now())
 }

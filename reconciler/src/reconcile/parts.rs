@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 
 use protocol::message::{DeviceId, SealCheck};
-use tokio::time::Instant;
 
-use super::merging::Merged;
+use super::merging::{MergeStep, Merged};
 use super::stream::Stream;
-use super::{Event, MOST_MISMATCHES, Reconciler, SPOOL_PAUSE};
+use super::{Action, Core, Event, MOST_MISMATCHES, SPOOL_PAUSE};
 use crate::fleet::StreamKey;
-use crate::ledger::{LedgerError, PartId, PartRecord, PartState};
-use crate::pull::driver::{PullCommand, PullEvent};
+use crate::ledger::{PartId, PartRecord, PartState};
 use crate::pull::engine::Failure;
+use crate::pull::puller::{Pace, PullCommand, PullEvent};
 use crate::timeline::{Proof, State, Stretch};
 
-impl Reconciler {
+impl Core {
     /// Starts waiting parts of devices that are there, oldest first, as far as the limits allow.
-    pub(super) async fn start_parts(&mut self) {
-        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+    pub(super) fn start_parts(&mut self) {
+        if self.paused_until.is_some_and(|until| self.now.monotonic < until) {
             return;
         }
         let limits = self.config.pull.clone();
@@ -48,59 +47,65 @@ impl Reconciler {
             if let Some(stream) = self.streams.get_mut(&record.key) {
                 stream.running.insert(record.id);
             }
-            self.command(PullCommand::Start(Box::new(record))).await;
+            let pace = Pace::default();
+            self.command(PullCommand::Start { record: Box::new(record), pace });
         }
     }
 
-    pub(super) async fn command(&mut self, command: PullCommand) {
-        // Nobody is there any more only when the server ends.
-        let _ = self.ports.pulls.send(command).await;
+    pub(super) fn command(&mut self, command: PullCommand) {
+        self.actions.push(Action::Pull(command));
     }
 
-    pub(super) async fn see_pull(&mut self, event: PullEvent) -> Result<(), LedgerError> {
+    pub(super) fn see_pull(&mut self, event: PullEvent) {
         match event {
-            PullEvent::Answer { device, tell } => self.see_answer(&device, tell).await,
+            PullEvent::Answer { device, tell } => self.see_answer(&device, tell),
             PullEvent::Progress { key, part, durable_bytes, length_bytes } => {
                 self.say(Event::Progress { key, part, durable_bytes, length_bytes });
-                Ok(())
             }
             PullEvent::Pulled { key, part, card_digest, spool_digest, traffic } => {
-                let Some(mut record) = self.record(&key, part) else { return Ok(()) };
+                let Some(mut record) = self.part(&key, part) else { return };
                 record.count(traffic);
                 record.digest = Some(card_digest.blake3);
-                if card_digest.blake3 == spool_digest {
-                    record.state = PartState::Pulled;
-                    record.proof = match card_digest.seal {
-                        SealCheck::Unknown => Proof::Digest,
-                        SealCheck::Equal => Proof::Sealed,
-                    };
-                    self.merger.write(&record);
-                    return self.update(record).await;
+                if card_digest.blake3 != spool_digest {
+                    return self.mismatch(record, spool_digest);
                 }
-                self.mismatch(record, spool_digest).await
+                record.state = PartState::Pulled;
+                record.proof = match card_digest.seal {
+                    SealCheck::Unknown => Proof::Digest,
+                    SealCheck::Equal => Proof::Sealed,
+                };
+                let step = MergeStep::write(&record);
+                self.update(record);
+                self.actions.push(Action::Merge(step));
             }
             PullEvent::Lost { key, part, failure, durable_bytes, traffic } => {
-                let Some(mut record) = self.record(&key, part) else { return Ok(()) };
+                let Some(mut record) = self.part(&key, part) else { return };
                 record.count(traffic);
-                self.lose(record, failure, durable_bytes).await
+                self.lose(record, failure, durable_bytes);
             }
             PullEvent::SpoolFailed { key, part, error } => {
                 tracing::error!(stream = %key, part = part.0, error, "the spool fails: pulling pauses");
-                self.paused_until = Some(Instant::now() + SPOOL_PAUSE);
-                if let Some(record) = self.record(&key, part) {
-                    self.stop(&record);
-                }
-                Ok(())
+                self.paused_until = Some(self.now.monotonic.after(SPOOL_PAUSE));
+                self.stop(&key, part);
             }
+            PullEvent::Paused { key, part, traffic } => {
+                self.stop(&key, part);
+                let Some(mut record) = self.part(&key, part) else { return };
+                record.count(traffic);
+                self.update(record);
+            }
+        }
+    }
+
+    /// The part waits to be started again, or is done.
+    fn stop(&mut self, key: &StreamKey, part: PartId) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.running.remove(&part);
         }
     }
 
     /// The bytes are not those that the card's digest speaks of: once more, then it has failed.
-    async fn mismatch(
-        &mut self,
-        mut record: PartRecord,
-        found: [u8; 32],
-    ) -> Result<(), LedgerError> {
+    fn mismatch(&mut self, mut record: PartRecord, found: [u8; 32]) {
         let times = self.mismatches.entry(record.id).or_default();
         *times += 1;
         let again = *times <= MOST_MISMATCHES;
@@ -110,27 +115,19 @@ impl Reconciler {
             blake3::Hash::from(found).to_hex()
         );
         tracing::warn!(stream = %record.key, part = record.id.0, %digests, again, "digests differ");
-        self.discard_spool(record.id);
-        let key = record.key.clone();
+        self.actions.push(Action::DiscardSpool(record.id));
         if !again {
             record.state = PartState::Abandoned;
             let state = State::Failed { reason: format!("digests differ: {digests}") };
-            self.conclude(&key, Stretch { range: record.part.range, state }).await?;
+            self.conclude(&record.key, Stretch { range: record.part.range, state });
         }
-        self.stop(&record);
-        self.update(record).await
+        self.stop(&record.key, record.id);
+        self.update(record);
     }
 
     /// The card will not give the rest: what has arrived is kept, the rest is concluded.
-    async fn lose(
-        &mut self,
-        mut record: PartRecord,
-        failure: Failure,
-        durable_bytes: u64,
-    ) -> Result<(), LedgerError> {
+    fn lose(&mut self, mut record: PartRecord, failure: Failure, durable_bytes: u64) {
         tracing::warn!(stream = %record.key, part = record.id.0, %failure, durable_bytes, "lost the rest of a part");
-        let key = record.key.clone();
-        let range = record.part.range;
         let state = match failure {
             Failure::Gone => Some(State::Overwritten {
                 cause: "gone from the card while it was being pulled".to_owned(),
@@ -140,103 +137,96 @@ impl Reconciler {
             failure => Some(State::Failed { reason: failure.to_string() }),
         };
         if let Some(state) = state {
-            self.conclude(&key, Stretch { range, state }).await?;
+            self.conclude(&record.key, Stretch { range: record.part.range, state });
         }
         // What lies behind has arrived too, perhaps: it is not what was recorded, and must not be merged.
         let kept_bytes = match failure {
             Failure::Altered { intact } => {
-                let intact_bytes = intact.saturating_sub(record.part.start).min(durable_bytes);
-                self.spool.cut(record.id.spool_key(), intact_bytes).map_or_else(
-                    |error| {
-                        tracing::warn!(part = record.id.0, %error, "a spool file cannot be cut");
-                        0
-                    },
-                    |()| intact_bytes,
-                )
+                intact.saturating_sub(record.part.start).min(durable_bytes)
             }
             _ => durable_bytes,
         };
         if kept_bytes > 0 {
             record.state = PartState::Pulled;
             record.proof = Proof::Chunks;
-            self.merger.write(&record);
+            let step = MergeStep::write_first(&record, kept_bytes);
+            self.update(record);
+            self.actions.push(Action::Merge(step));
         } else {
-            self.discard_spool(record.id);
-            record.state = PartState::Abandoned;
-            self.stop(&record);
+            self.abandon(record);
         }
-        self.update(record).await
     }
 
-    async fn conclude(&mut self, key: &StreamKey, verdict: Stretch) -> Result<(), LedgerError> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+    fn abandon(&mut self, mut record: PartRecord) {
+        record.state = PartState::Abandoned;
+        self.stop(&record.key, record.id);
+        let part = record.id;
+        self.update(record);
+        self.actions.push(Action::DiscardSpool(part));
+    }
+
+    fn conclude(&mut self, key: &StreamKey, verdict: Stretch) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
         stream.conclude(verdict);
-        self.ledger.put_verdicts(key, &stream.verdicts).await
+        let entry = stream.verdicts_entry();
+        self.record(entry);
     }
 
-    fn discard_spool(&self, part: PartId) {
-        if let Err(error) = self.spool.remove(part.spool_key()) {
-            tracing::warn!(part = part.0, %error, "a spool file stays behind");
-        }
-    }
-
-    pub(super) async fn see_merge(&mut self, merged: Merged) -> Result<(), LedgerError> {
+    pub(super) fn see_merge(&mut self, merged: Merged) {
         let (key, part) = merged.of();
-        let Some(mut record) = self.record(&key, part) else { return Ok(()) };
+        let Some(mut record) = self.part(&key, part) else { return };
         match merged {
-            Merged::Written { written, .. } => {
+            Merged::Written { piece, .. } => {
                 record.state = PartState::Publishing;
-                record.piece = Some(written.piece().clone());
-                self.update(record.clone()).await?;
-                self.merger.publish(&record, *written);
-                Ok(())
+                record.piece = Some(piece);
+                self.update(record);
+                self.actions.push(Action::Merge(MergeStep::Publish { key, part }));
             }
-            Merged::Published { .. } => self.archived(record).await,
-            Merged::Redo { .. } => {
+            Merged::Published { .. } => self.archived(record),
+            Merged::Redo { spooled, .. } => {
                 record.piece = None;
-                let spooled = self.spool.path(part.spool_key()).exists();
                 if spooled {
                     record.state = PartState::Pulled;
-                    self.merger.write(&record);
+                    let step = MergeStep::write(&record);
+                    self.update(record);
+                    self.actions.push(Action::Merge(step));
                 } else {
                     record.state = PartState::Pulling;
-                    self.stop(&record);
+                    self.stop(&key, part);
+                    self.update(record);
                 }
-                self.update(record).await
             }
             Merged::Failed { reason, .. } => {
                 tracing::error!(stream = %key, part = part.0, reason, "cannot merge a part");
-                let range = record.part.range;
-                record.state = PartState::Abandoned;
-                self.discard_spool(part);
-                self.stop(&record);
                 // Where the card lost the rest, that is the better word for it.
                 if record.proof != Proof::Chunks {
-                    self.conclude(&key, Stretch { range, state: State::Failed { reason } }).await?;
+                    let range = record.part.range;
+                    self.conclude(&key, Stretch { range, state: State::Failed { reason } });
                 }
-                self.update(record).await
+                self.abandon(record);
             }
         }
     }
 
-    async fn archived(&mut self, mut record: PartRecord) -> Result<(), LedgerError> {
+    fn archived(&mut self, mut record: PartRecord) {
         record.state = PartState::Archived;
         record.part.media.clear();
-        self.stop(&record);
-        self.discard_spool(record.id);
-        if let Some(piece) = record.piece.clone() {
-            tracing::info!(stream = %record.key, part = record.id.0, range = %piece.range, file = %piece.path.display(), "merged");
-            self.say(Event::Merged {
-                key: record.key.clone(),
-                piece,
-                part_bytes: record.part.end.saturating_sub(record.part.start),
-                received_bytes: record.received_bytes,
-                resent_bytes: record.resent_bytes,
-            });
+        let (key, part) = (record.key.clone(), record.id);
+        self.stop(&key, part);
+        let told = record.piece.clone().map(|piece| Event::Merged {
+            key: key.clone(),
+            piece,
+            part_bytes: record.part.end.saturating_sub(record.part.start),
+            received_bytes: record.received_bytes,
+            resent_bytes: record.resent_bytes,
+        });
+        self.update(record);
+        self.actions.push(Action::DiscardSpool(part));
+        if let Some(Event::Merged { piece, .. }) = &told {
+            tracing::info!(stream = %key, part = part.0, range = %piece.range, file = %piece.path.display(), "merged");
         }
-        let key = record.key.clone();
-        self.update(record).await?;
-        self.start_parts().await;
-        self.evaluate(&key).await
+        told.into_iter().for_each(|event| self.say(event));
+        self.start_parts();
+        self.evaluate(&key);
     }
 }

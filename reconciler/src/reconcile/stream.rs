@@ -11,8 +11,9 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use crate::archive::Archived;
 use crate::fleet::{Holding, StreamKey};
-use crate::ledger::{PartId, PartRecord, PartState};
+use crate::ledger::{Entry, PartId, PartRecord, PartState};
 use crate::plan::{self, Rules, Step};
+use crate::time::MonotonicMicros;
 use crate::timeline::{Facts, State, Stretch};
 
 /// So many parts of a gap may be lost to a changing card before it counts as failed.
@@ -42,7 +43,7 @@ pub struct Stream {
 struct NotFound {
     range: TimeRange,
     times: u32,
-    again_at: Timestamp,
+    again_at: MonotonicMicros,
 }
 
 impl Stream {
@@ -98,7 +99,7 @@ impl Stream {
         facts: &Facts,
         holding: &Holding,
         rules: Rules,
-        now: Timestamp,
+        now: MonotonicMicros,
     ) -> Vec<Step> {
         let archive_end = facts.archived().hull().map(|hull| hull.end());
         let steps = plan::plan(&facts.gaps(), archive_end, holding, rules);
@@ -106,7 +107,7 @@ impl Stream {
     }
 
     /// Asking again and again is no plan: waits, or says that it failed.
-    fn temper(&self, step: Step, now: Timestamp) -> Option<Step> {
+    fn temper(&self, step: Step, now: MonotonicMicros) -> Option<Step> {
         let Step::Locate(range) = step else { return Some(step) };
         let failed = |reason: &str| {
             let state = State::Failed { reason: reason.to_owned() };
@@ -126,8 +127,8 @@ impl Stream {
     }
 
     /// The device was asked where this lies, and did not know.
-    pub fn was_not_found(&mut self, range: TimeRange, now: Timestamp) {
-        let again_at = now.saturating_add(ASK_AGAIN_AFTER);
+    pub fn was_not_found(&mut self, range: TimeRange, now: MonotonicMicros) {
+        let again_at = now.after(ASK_AGAIN_AFTER);
         match self.not_found.iter_mut().find(|tried| tried.range.overlaps(&range)) {
             Some(tried) => {
                 tried.range = tried.range.hull(&range);
@@ -192,6 +193,10 @@ impl Stream {
         self.verdicts = kept.collect();
     }
 
+    pub fn verdicts_entry(&self) -> Entry {
+        Entry::Verdicts { key: self.key.clone(), verdicts: self.verdicts.clone() }
+    }
+
     /// Parts that can be started, what the recorder will overwrite first in front.
     pub fn startable(&self) -> impl Iterator<Item = &PartRecord> {
         let mut waiting: Vec<_> = self
@@ -209,7 +214,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::examples::{at, key, part, seconds};
+    use crate::examples::{at, key, now, part, seconds};
 
     const TOLERANCE: Duration = Duration::from_millis(500);
     const RULES: Rules = Rules { join_tolerance: TOLERANCE, open_gap: Duration::from_secs(60) };
@@ -237,7 +242,7 @@ mod tests {
 
     fn plan_of(stream: &Stream) -> Vec<Step> {
         let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
-        stream.plan(&facts, &card(), RULES, at(300))
+        stream.plan(&facts, &card(), RULES, now(300).monotonic)
     }
 
     #[test]
@@ -278,11 +283,11 @@ mod tests {
         let mut stream = stream();
         for time in [300, 311, 322] {
             let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
-            let asked = stream.plan(&facts, &card(), RULES, at(time));
+            let asked = stream.plan(&facts, &card(), RULES, now(time).monotonic);
             assert_eq!(asked, [Step::Locate(seconds(100, 145))]);
-            stream.was_not_found(seconds(100, 145), at(time));
+            stream.was_not_found(seconds(100, 145), now(time).monotonic);
             assert_eq!(
-                stream.plan(&facts, &card(), RULES, at(time + 1)).len(),
+                stream.plan(&facts, &card(), RULES, now(time + 1).monotonic).len(),
                 usize::from(time == 322)
             );
         }
