@@ -8,18 +8,22 @@ use std::fmt;
 use std::time::Duration;
 
 use protocol::message::{
-    BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, DeviceId, DeviceLimits, Online,
-    Presence,
+    BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, DeviceId, DeviceLimits, Network,
+    Online, Overwriting, Presence,
 };
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::horizon::Horizon;
 use crate::time::{MonotonicMicros, Now};
 
 /// A device says that it is online every 60 s; one that misses two of them is taken for gone.
 pub const SILENT_AFTER: Duration = Duration::from_secs(150);
+
+/// What is taken of the label that a device gives its network.
+pub const MOST_LINK_CHARACTERS: usize = 64;
 
 /// Streams of one device; further ones are ignored.
 pub const MOST_STREAMS: usize = 16;
@@ -51,6 +55,9 @@ pub struct Holding {
     /// 0: `held` is guessed from names alone, while the card is still being read.
     pub tier: u8,
     pub uncertainty_ns: u64,
+    /// When its oldest footage goes, by the device's own reckoning.
+    #[serde(default)]
+    pub overwriting: Option<Overwriting>,
 }
 
 impl Default for Holding {
@@ -63,6 +70,7 @@ impl Default for Holding {
             final_until: Timestamp::MIN,
             tier: 0,
             uncertainty_ns: 0,
+            overwriting: None,
         }
     }
 }
@@ -82,6 +90,12 @@ impl Holding {
         self.final_until = report.final_until;
         self.tier = report.tier;
         self.uncertainty_ns = report.uncertainty_ns;
+        self.overwriting = report.overwriting;
+    }
+
+    /// How what it holds will be overwritten, where the device could tell.
+    pub fn moving_horizon(&self) -> Option<Horizon> {
+        Some(Horizon::new(self.horizon?, self.overwriting?, &self.held))
     }
 
     /// Files were looked into: what is held is no guess.
@@ -101,6 +115,8 @@ pub struct Session {
     pub connection: ConnectionId,
     pub boot: BootId,
     pub limits: DeviceLimits,
+    /// Over what it reaches the broker; its label no longer than [`MOST_LINK_CHARACTERS`].
+    pub network: Network,
     clock: ClockSample,
     /// When the clock sample arrived.
     sampled_at: MonotonicMicros,
@@ -260,6 +276,10 @@ impl Device {
             connection: online.connection,
             boot: online.boot,
             limits: online.limits,
+            network: Network {
+                link: online.network.link.chars().take(MOST_LINK_CHARACTERS).collect(),
+                address: online.network.address,
+            },
             clock: online.clock,
             sampled_at: now,
             heard_at: now,
@@ -273,7 +293,6 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use protocol::message::Network;
     use sdcard_indexer::time::TimeRange;
 
     use super::*;

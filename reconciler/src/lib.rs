@@ -14,14 +14,17 @@ mod durable;
 #[cfg(test)]
 mod examples;
 pub mod fleet;
+pub mod job;
 pub mod ledger;
 pub mod link;
 pub mod merge;
 pub mod mode;
+pub mod order;
 pub mod plan;
 pub mod playback;
 pub mod pull;
 pub mod reconcile;
+pub mod run;
 pub mod seam;
 pub mod server;
 pub mod spool;

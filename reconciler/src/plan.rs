@@ -19,6 +19,8 @@ pub struct Rules {
     /// A gap that the central recorder has not closed yet is pulled once it is this long, so that a
     /// recorder which never comes back does not keep footage on the card.
     pub open_gap: Duration,
+    /// A gap that the device can add nothing more to is pulled however short it is.
+    pub take_final: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,7 +42,8 @@ pub fn plan(
     for gap in gaps.iter() {
         let closed = archive_end.is_some_and(|end| gap.end() <= end);
         let wanted = holding.held.clip(gap);
-        if closed || gap.duration() >= rules.open_gap {
+        let is_final = rules.take_final && gap.end() <= holding.final_until;
+        if closed || is_final || gap.duration() >= rules.open_gap {
             let joined = wanted.clone().joined(rules.join_tolerance);
             steps
                 .extend(joined.without_slivers(rules.join_tolerance).into_iter().map(Step::Locate));
@@ -93,8 +96,11 @@ mod tests {
     use super::*;
     use crate::examples::{at, seconds};
 
-    const RULES: Rules =
-        Rules { join_tolerance: Duration::from_millis(500), open_gap: Duration::from_secs(60) };
+    const RULES: Rules = Rules {
+        join_tolerance: Duration::from_millis(500),
+        open_gap: Duration::from_secs(60),
+        take_final: false,
+    };
 
     fn holding(held: &[(i64, i64)], final_until: i64) -> Holding {
         let held: Coverage = held.iter().map(|(start, end)| seconds(*start, *end)).collect();
@@ -121,6 +127,19 @@ mod tests {
         let card = holding(&[(0, 300)], 300);
         assert_eq!(steps((100, 145), 100, &card), []);
         assert_eq!(steps((100, 161), 100, &card), [Step::Locate(seconds(100, 161))]);
+    }
+
+    #[test]
+    fn a_gap_that_the_card_can_add_nothing_to_is_taken_as_it_is_where_that_is_the_rule() {
+        let gap = seconds(100, 145).into();
+        let locates = |final_until, take_final| {
+            let card = holding(&[(0, 300)], final_until);
+            let steps = plan(&gap, None, &card, Rules { take_final, ..RULES });
+            steps.contains(&Step::Locate(seconds(100, 145)))
+        };
+        assert!(locates(145, true));
+        assert!(!locates(145, false));
+        assert!(!locates(144, true));
     }
 
     #[test]

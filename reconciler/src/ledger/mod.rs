@@ -15,6 +15,10 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{Holding, StreamKey};
+use crate::job::Job;
+use crate::policy::{Policy, PolicyName};
+use crate::retry::Tries;
+use crate::run::{Run, RunId};
 use crate::timeline::{Proof, Stretch};
 
 /// A part on its way from a card into the archive, by the number the ledger gave it.
@@ -97,6 +101,8 @@ pub struct PartRecord {
     /// Of these, the ones that had arrived before.
     pub resent_bytes: u64,
     pub created: Timestamp,
+    /// How often it has failed, and why.
+    pub tries: Tries,
 }
 
 /// Media bytes that came for a part in one attempt.
@@ -121,6 +127,7 @@ impl PartRecord {
             received_bytes: 0,
             resent_bytes: 0,
             created,
+            tries: Tries::default(),
         }
     }
 
@@ -194,6 +201,11 @@ pub enum Entry {
         key: StreamKey,
         timeline: TimelineRecord,
     },
+    Job(Job),
+    Run(Run),
+    /// One that came by the API.
+    Policy(Policy),
+    ForgetPolicy(PolicyName),
 }
 
 /// What a server finds of a stream when it starts.
@@ -211,9 +223,18 @@ pub struct StreamRecord {
 pub struct Memory {
     pub devices: Vec<DeviceRecord>,
     pub streams: Vec<StreamRecord>,
+    /// The open ones, and the newest of the others.
+    pub jobs: Vec<Job>,
+    /// The open ones, and the newest of the others.
+    pub runs: Vec<Run>,
+    /// Those that came by the API, in the order in which they came.
+    pub policies: Vec<Policy>,
     /// The highest that was ever given.
     pub last_part: i64,
 }
+
+/// Jobs and runs that a server remembers by itself; older ones are in the ledger.
+pub const REMEMBERED: usize = 200;
 
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -226,6 +247,12 @@ pub trait Ledger: Send + Sync {
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
+    /// The newest first.
+    async fn jobs(&self, most: usize) -> Result<Vec<Job>, LedgerError>;
+    /// The newest first.
+    async fn runs(&self, most: usize) -> Result<Vec<Run>, LedgerError>;
+    async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError>;
+    async fn policies(&self) -> Result<Vec<Policy>, LedgerError>;
     /// The highest number that a part was ever given; 0 before the first.
     async fn last_part(&self) -> Result<i64, LedgerError>;
 
@@ -241,6 +268,13 @@ pub trait Ledger: Send + Sync {
                 key,
             });
         }
-        Ok(Memory { devices: self.devices().await?, streams, last_part: self.last_part().await? })
+        Ok(Memory {
+            devices: self.devices().await?,
+            streams,
+            jobs: self.jobs(REMEMBERED).await?,
+            runs: self.runs(REMEMBERED).await?,
+            policies: self.policies().await?,
+            last_part: self.last_part().await?,
+        })
     }
 }

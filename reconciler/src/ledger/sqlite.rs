@@ -22,6 +22,9 @@ use super::{
     DeviceRecord, Entry, Ledger, LedgerError, PartId, PartRecord, PartState, TimelineRecord,
 };
 use crate::fleet::{Holding, StreamKey};
+use crate::job::Job;
+use crate::policy::{MOST_POLICIES, Policy};
+use crate::run::{Run, RunId};
 use crate::timeline::Stretch;
 
 /// What takes a ledger from each version to the next one; the first makes a new one. Times are UTC
@@ -75,6 +78,20 @@ CREATE TABLE number (
     last BIGINT NOT NULL
 );
 INSERT INTO number SELECT 'part', COALESCE(MAX(id), 0) FROM part;
+ALTER TABLE part ADD COLUMN tries_json TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE job (
+    id BIGINT PRIMARY KEY,
+    job_json TEXT NOT NULL
+);
+CREATE TABLE run (
+    id BIGINT PRIMARY KEY,
+    run_json TEXT NOT NULL
+);
+CREATE TABLE policy (
+    name TEXT PRIMARY KEY,
+    policy_json TEXT NOT NULL,
+    place BIGINT NOT NULL
+);
 ";
 
 /// See [`Ledger`].
@@ -216,6 +233,28 @@ impl Ledger for SqliteLedger {
         self.of_stream("timeline_json", key, "read a timeline").await
     }
 
+    async fn jobs(&self, most: usize) -> Result<Vec<Job>, LedgerError> {
+        self.listed("SELECT job_json AS json FROM job ORDER BY id DESC LIMIT $1", most).await
+    }
+
+    async fn runs(&self, most: usize) -> Result<Vec<Run>, LedgerError> {
+        self.listed("SELECT run_json AS json FROM run ORDER BY id DESC LIMIT $1", most).await
+    }
+
+    async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError> {
+        let row = sqlx::query("SELECT run_json FROM run WHERE id = $1")
+            .bind(run.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(cannot("read a run"))?;
+        row.map(|row| json_column(&row, "run_json")).transpose()
+    }
+
+    async fn policies(&self) -> Result<Vec<Policy>, LedgerError> {
+        let most = MOST_POLICIES;
+        self.listed("SELECT policy_json AS json FROM policy ORDER BY place LIMIT $1", most).await
+    }
+
     async fn last_part(&self) -> Result<i64, LedgerError> {
         let (last,): (i64,) = sqlx::query_as("SELECT last FROM number WHERE name = 'part'")
             .fetch_one(&self.pool)
@@ -226,6 +265,19 @@ impl Ledger for SqliteLedger {
 }
 
 impl SqliteLedger {
+    async fn listed<T: DeserializeOwned>(
+        &self,
+        statement: &'static str,
+        most: usize,
+    ) -> Result<Vec<T>, LedgerError> {
+        let rows = sqlx::query(statement)
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(cannot("list jobs, runs or policies"))?;
+        rows.iter().map(|row| json_column(row, "json")).collect()
+    }
+
     async fn of_stream<T: DeserializeOwned>(
         &self,
         field: &'static str,
@@ -270,6 +322,29 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
         Entry::ForgetPart(part) => {
             let query = sqlx::query("DELETE FROM part WHERE id = $1").bind(part.0);
             execute(query, connection, "forget a part").await
+        }
+        Entry::Job(job) => {
+            let statement = "INSERT INTO job (id, job_json) VALUES ($1, $2)
+                ON CONFLICT (id) DO UPDATE SET job_json = excluded.job_json";
+            let query = sqlx::query(statement).bind(job.id.0).bind(json(job)?);
+            execute(query, connection, "record a job").await
+        }
+        Entry::Run(run) => {
+            let statement = "INSERT INTO run (id, run_json) VALUES ($1, $2)
+                ON CONFLICT (id) DO UPDATE SET run_json = excluded.run_json";
+            let query = sqlx::query(statement).bind(run.id.0).bind(json(run)?);
+            execute(query, connection, "record a run").await
+        }
+        Entry::Policy(policy) => {
+            let statement = "INSERT INTO policy (name, policy_json, place)
+                VALUES ($1, $2, (SELECT COALESCE(MAX(place), 0) + 1 FROM policy))
+                ON CONFLICT (name) DO UPDATE SET policy_json = excluded.policy_json";
+            let query = sqlx::query(statement).bind(policy.name.as_str()).bind(json(policy)?);
+            execute(query, connection, "record a policy").await
+        }
+        Entry::ForgetPolicy(name) => {
+            let query = sqlx::query("DELETE FROM policy WHERE name = $1").bind(name.as_str());
+            execute(query, connection, "forget a policy").await
         }
     }
 }
@@ -316,12 +391,12 @@ async fn enter_part(
 ) -> Result<(), LedgerError> {
     let query = sqlx::query(
         "INSERT INTO part (id, device, stream, part_json, state, proof_json, digest_json, piece_json,
-         received_bytes, resent_bytes, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         received_bytes, resent_bytes, created, tries_json)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          ON CONFLICT (id) DO UPDATE SET part_json = excluded.part_json, state = excluded.state,
          proof_json = excluded.proof_json, digest_json = excluded.digest_json,
          piece_json = excluded.piece_json, received_bytes = excluded.received_bytes,
-         resent_bytes = excluded.resent_bytes",
+         resent_bytes = excluded.resent_bytes, tries_json = excluded.tries_json",
     )
     .bind(record.id.0)
     .bind(record.key.device.as_str())
@@ -333,7 +408,8 @@ async fn enter_part(
     .bind(json(&record.piece)?)
     .bind(saturating_i64(record.received_bytes))
     .bind(saturating_i64(record.resent_bytes))
-    .bind(record.created.as_nanos());
+    .bind(record.created.as_nanos())
+    .bind(json(&record.tries)?);
     execute(query, connection, "record a part").await?;
     let last = sqlx::query("UPDATE number SET last = $1 WHERE name = 'part' AND last < $1");
     execute(last.bind(record.id.0), connection, "record a part's number").await
@@ -424,6 +500,7 @@ fn part_of(row: &SqliteRow) -> Result<PartRecord, LedgerError> {
         received_bytes: u64::try_from(column::<i64>(row, "received_bytes")?).unwrap_or(0),
         resent_bytes: u64::try_from(column::<i64>(row, "resent_bytes")?).unwrap_or(0),
         created: Timestamp::from_nanos(column(row, "created")?),
+        tries: json_column(row, "tries_json")?,
     })
 }
 
@@ -443,6 +520,7 @@ mod tests {
     use super::*;
     use crate::examples::{at, key, part, seconds};
     use crate::ledger::Piece;
+    use crate::retry::Tries;
     use crate::timeline::{Proof, State};
 
     #[tokio::test]
@@ -474,6 +552,7 @@ mod tests {
                 received_bytes: 8,
                 resent_bytes: 1,
                 created: at(7),
+                tries: Tries::default(),
             };
             let entries = [
                 stream(6),

@@ -39,6 +39,7 @@ struct Locating {
 pub enum Question {
     Coverage { device: DeviceId },
     Locate { request: RequestId, key: StreamKey, range: TimeRange },
+    List { request: RequestId, key: StreamKey, range: TimeRange },
 }
 
 /// A range that has been asked for to its end.

@@ -96,6 +96,7 @@ impl Core {
         };
         self.command(PullCommand::Session { device: device.clone(), session });
         self.record(Entry::Device(record));
+        self.queueing.changed();
     }
 
     fn hold(&mut self, key: &StreamKey) {
@@ -127,6 +128,9 @@ impl Core {
             Question::Locate { request, key, range } => {
                 (key.device, AskBody::Locate { request, stream: key.stream, range })
             }
+            Question::List { request, key, range } => {
+                (key.device, AskBody::List { request, stream: key.stream, range })
+            }
         };
         let Some(session) = self.fleet.session(&device) else { return };
         let ask = Ask {
@@ -149,6 +153,8 @@ impl Core {
             Tell::Located(located) => self.see_located(device, &located),
             // The question stays out, and is asked again.
             Tell::Refused { what: Refusable::Request(_), reason: RefusedReason::Busy } => {}
+            Tell::Refused { what: Refusable::Request(request), .. }
+                if self.search_refused(request) => {}
             Tell::Refused { what: Refusable::Request(request), reason } => {
                 tracing::warn!(%device, ?reason, "the device refused to say where");
                 let answered = self.asks.refused(device, request);
@@ -156,7 +162,10 @@ impl Core {
             }
             // Of a transfer that nobody here knows any more.
             Tell::Refused { .. } | Tell::Accepted { .. } | Tell::End { .. } => {}
-            Tell::Listed(_) => {}
+            Tell::Listed(listed) => {
+                let key = StreamKey { device: device.clone(), stream: listed.stream.clone() };
+                self.see_listed(&key, listed);
+            }
         }
     }
 
@@ -179,11 +188,13 @@ impl Core {
             self.last_part += 1;
             let id = PartId(self.last_part);
             tracing::info!(stream = %key, part = id.0, range = %part.range, bytes = part.end - part.start, "located");
-            self.update(PartRecord::located(id, key.clone(), part.clone(), self.now.wall));
+            let record = PartRecord::located(id, key.clone(), part.clone(), self.now.wall);
+            self.queueing.located(&record);
+            self.update(record);
         }
         let answered = self.asks.located(device, located);
         self.note_not_found(answered);
-        self.start_parts();
+        self.plan_pulls();
         self.evaluate(&key);
     }
 

@@ -3,7 +3,9 @@
 //! [`Core`] owns all state and takes every decision. It is pure: what happens comes in as [`Input`] with the
 //! time at which it happened, and what is to be done about it comes out as [`Action`]s, in their order. So a
 //! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
-//! way. [`driver`] carries the actions out; `merging` does the file work.
+//! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `jobs` and `runs` keep
+//! what people and policies have asked for, `orders` answers people. [`driver`] carries the actions out;
+//! `merging` does the file work.
 //!
 //! An action is carried out only once all before it are, and what is to be remembered is durable by then:
 //! a server may be stopped between any two of them.
@@ -11,9 +13,15 @@
 mod asks;
 mod devices;
 pub mod driver;
+mod jobs;
 mod merging;
+mod orders;
 mod parts;
+mod queueing;
+mod runs;
+mod searches;
 mod stream;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,16 +35,23 @@ use sdcard_indexer::time::Timestamp;
 use crate::archive::ArchiveChange;
 use crate::config::Config;
 use crate::fleet::{Fleet, StreamKey};
+use crate::forecast::Forecast;
+use crate::job::{Job, JobId};
 use crate::ledger::{
     Entry, Memory, PartId, PartRecord, PartState, Piece, StreamRecord, TimelineRecord,
 };
 use crate::link::{Inbound, Outbound, Unusable};
+use crate::order::{Answer, Order, OrderError};
 use crate::plan::{Rules, Step};
+use crate::policy::Policies;
 use crate::pull::puller::{PullCommand, PullEvent};
+use crate::run::{Run, RunId};
 use crate::time::{MonotonicMicros, Now};
 use crate::timeline::{Completeness, Stretch};
 
 use asks::Asks;
+use queueing::Queueing;
+use searches::Searches;
 use stream::Stream;
 
 pub use merging::{MergeStep, Merged};
@@ -47,10 +62,6 @@ const EVALUATE: Duration = Duration::from_secs(1);
 const TIMELINE_PAUSE: Duration = Duration::from_secs(5);
 /// A question is void after this long on the device's own clock.
 const ASK_EXPIRY: Duration = Duration::from_secs(30);
-/// So often a part may be fetched again because its bytes differ from what the card's digest says.
-const MOST_MISMATCHES: u32 = 1;
-/// After the spool could not be written nothing new is pulled for so long.
-const SPOOL_PAUSE: Duration = Duration::from_secs(60);
 
 /// What watchers (a demo, a page) are told.
 #[derive(Clone, PartialEq, Debug)]
@@ -76,6 +87,15 @@ pub enum Event {
         received_bytes: u64,
         resent_bytes: u64,
     },
+    /// A job was taken on, has come to an end, or its outcome has changed.
+    Job(Job),
+    /// A run has begun, or has ended.
+    Run(Run),
+    /// Footage of this device is forecast to be overwritten before it can be pulled; said when it grows.
+    AtRisk {
+        device: DeviceId,
+        forecast: Forecast,
+    },
 }
 
 /// What happens.
@@ -85,6 +105,11 @@ pub enum Input {
     Archive(ArchiveChange),
     Pull(PullEvent),
     Merged(Merged),
+    /// A person asks; answered by [`Action::Answer`] of the same number.
+    Order {
+        number: u64,
+        order: Order,
+    },
     /// Nothing but time passed; to be said every [`driver::TICK`].
     Tick,
     /// The server is ending: what is only shown is written down too.
@@ -103,6 +128,10 @@ pub enum Action {
     /// Of no part but these the spool may keep anything.
     SweepSpool(BTreeSet<PartId>),
     DiscardSpool(PartId),
+    Answer {
+        number: u64,
+        answer: Result<Answer, OrderError>,
+    },
     Say(Event),
 }
 
@@ -114,10 +143,12 @@ pub struct Core {
     asks: Asks,
     streams: BTreeMap<StreamKey, Stream>,
     shown: BTreeMap<StreamKey, Shown>,
-    /// Parts whose bytes differed from the card's digest, by how often.
-    mismatches: BTreeMap<PartId, u32>,
+    policies: Policies,
+    queueing: Queueing,
+    jobs: BTreeMap<JobId, Job>,
+    runs: BTreeMap<RunId, Run>,
+    searches: Searches,
     last_part: i64,
-    paused_until: Option<MonotonicMicros>,
     unusable: Unusable,
     evaluated: MonotonicMicros,
     random: StdRng,
@@ -137,20 +168,24 @@ impl Core {
     /// Takes up everything where it was left. `random` must be seeded differently in each process.
     pub fn resume(config: Config, memory: Memory, random: StdRng, now: Now) -> (Core, Vec<Action>) {
         let mut core = Core {
-            config,
             fleet: Fleet::default(),
             asks: Asks::default(),
             streams: BTreeMap::new(),
             shown: BTreeMap::new(),
-            mismatches: BTreeMap::new(),
+            policies: config.policies().clone(),
+            queueing: Queueing::default(),
+            jobs: memory.jobs.into_iter().map(|job| (job.id, job)).collect(),
+            runs: memory.runs.into_iter().map(|run| (run.id, run)).collect(),
+            searches: Searches::default(),
             last_part: memory.last_part,
-            paused_until: None,
+            config,
             unusable: Unusable::default(),
             evaluated: now.monotonic,
             random,
             now,
             actions: Vec::new(),
         };
+        core.take_over_policies(memory.policies);
         memory.streams.into_iter().for_each(|record| core.take_up(record));
         core.record_all_offline(memory.devices);
         core.sweep_spool();
@@ -175,6 +210,7 @@ impl Core {
             Input::Archive(change) => self.see_archive(change),
             Input::Pull(event) => self.see_pull(event),
             Input::Merged(merged) => self.see_merge(merged),
+            Input::Order { number, order } => self.obey(number, order),
             Input::Tick => self.tick(),
             Input::Stop => self.write_timelines(),
         }
@@ -262,22 +298,25 @@ impl Core {
 
     fn rules(&self) -> Rules {
         let archive = &self.config.archive;
-        Rules { join_tolerance: archive.join_tolerance(), open_gap: archive.open_gap() }
+        Rules {
+            join_tolerance: archive.join_tolerance(),
+            open_gap: archive.open_gap(),
+            take_final: false,
+        }
     }
 
-    /// Looks at one stream anew: concludes, asks, starts, shows.
+    /// Looks at one stream anew: concludes, asks, forgets, shows.
     fn evaluate(&mut self, key: &StreamKey) {
         let (now, rules) = (self.now, self.rules());
-        let judged_until = now.wall.saturating_sub(self.config.archive.settle());
         let is_fixed = self.is_fixed(key);
+        let Some(wanted) = self.wanted(key) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut entries = Vec::new();
         if let Some(holding) = self.fleet.fresh_holding(key)
-            && let Some(facts) =
-                stream.facts(Some(holding), true, judged_until, rules.join_tolerance)
+            && let Some(facts) = stream.facts(&wanted, Some(holding), true, rules.join_tolerance)
         {
             let mut concluded = false;
-            for step in stream.plan(&facts, holding, rules, now.monotonic) {
+            for step in stream.plan(&facts, &wanted, holding, rules, now.monotonic) {
                 match step {
                     Step::Conclude(verdict) if stream.begins_later(&verdict) && !is_fixed => {
                         let expected_from = verdict.range.end();
@@ -299,14 +338,21 @@ impl Core {
             }
         }
         self.actions.extend(entries.into_iter().map(Action::Record));
+        self.forget_unwanted(key);
+        if let Some(stretches) = self.timeline(key) {
+            self.follow_jobs(key, &stretches);
+            self.show(key, stretches);
+        }
+    }
+
+    /// Every instant that is expected or asked for, by its state; `None` until the archive was read.
+    fn timeline(&self, key: &StreamKey) -> Option<Vec<Stretch>> {
+        let wanted = self.wanted(key)?;
         let holding = self.fleet.holding(key);
         let is_online = self.fleet.session(&key.device).is_some();
-        let facts = self.streams.get(key).and_then(|stream| {
-            stream.facts(holding, is_online, judged_until, rules.join_tolerance)
-        });
-        if let Some(facts) = facts {
-            self.show(key, facts.timeline());
-        }
+        let tolerance = self.config.archive.join_tolerance();
+        let facts = self.streams.get(key)?.facts(&wanted, holding, is_online, tolerance)?;
+        Some(facts.timeline())
     }
 
     /// Tells the ledger and the watchers, where there is something new to tell.
@@ -345,7 +391,11 @@ impl Core {
             self.evaluated = self.now.monotonic;
             self.evaluate_all();
         }
-        self.start_parts();
+        self.keep_runs();
+        self.expire_jobs();
+        self.expire_searches();
+        self.merge_again();
+        self.plan_pulls();
         for question in self.asks.due(self.now.monotonic) {
             self.ask(question);
         }

@@ -1,65 +1,25 @@
 //! Parts on their way: started, pulled, proved, merged, or given up.
 
-use std::collections::BTreeMap;
-
-use protocol::message::{DeviceId, SealCheck};
+use protocol::message::SealCheck;
 
 use super::merging::{MergeStep, Merged};
-use super::stream::Stream;
-use super::{Action, Core, Event, MOST_MISMATCHES, SPOOL_PAUSE};
+use super::{Action, Core, Event};
 use crate::fleet::StreamKey;
-use crate::ledger::{PartId, PartRecord, PartState};
+use crate::ledger::{PartRecord, PartState};
 use crate::pull::engine::Failure;
-use crate::pull::puller::{Pace, PullCommand, PullEvent};
+use crate::pull::puller::PullEvent;
+use crate::retry::{Cause, Verdict};
 use crate::timeline::{Proof, State, Stretch};
 
+/// Pulls that a card may spoil before what has come of the part is all that will come.
+const MOST_CARD_ERRORS: u32 = 3;
+
 impl Core {
-    /// Starts waiting parts of devices that are there, oldest first, as far as the limits allow.
-    pub(super) fn start_parts(&mut self) {
-        if self.paused_until.is_some_and(|until| self.now.monotonic < until) {
-            return;
-        }
-        let limits = self.config.pull.clone();
-        let pulling = |stream: &Stream| {
-            let active = stream.running.iter().filter_map(|id| stream.parts.get(id));
-            active.filter(|record| record.state == PartState::Pulling).count()
-        };
-        let mut total: usize = self.streams.values().map(pulling).sum();
-        let mut by_device: BTreeMap<DeviceId, usize> = BTreeMap::new();
-        for stream in self.streams.values() {
-            *by_device.entry(stream.key.device.clone()).or_default() += pulling(stream);
-        }
-        let mut waiting: Vec<PartRecord> = self
-            .streams
-            .values()
-            .filter(|stream| self.fleet.session(&stream.key.device).is_some())
-            .flat_map(|stream| stream.startable().take(limits.max_active_parts).cloned())
-            .collect();
-        waiting.sort_by_key(|record| record.part.range);
-        for record in waiting {
-            let of_device = by_device.entry(record.key.device.clone()).or_default();
-            if total >= limits.max_active_parts || *of_device >= limits.max_active_parts_per_device
-            {
-                continue;
-            }
-            total += 1;
-            *of_device += 1;
-            if let Some(stream) = self.streams.get_mut(&record.key) {
-                stream.running.insert(record.id);
-            }
-            let pace = Pace::default();
-            self.command(PullCommand::Start { record: Box::new(record), pace });
-        }
-    }
-
-    pub(super) fn command(&mut self, command: PullCommand) {
-        self.actions.push(Action::Pull(command));
-    }
-
     pub(super) fn see_pull(&mut self, event: PullEvent) {
         match event {
             PullEvent::Answer { device, tell } => self.see_answer(&device, tell),
             PullEvent::Progress { key, part, durable_bytes, length_bytes } => {
+                self.queueing.progressed(&key, part, durable_bytes, self.now.monotonic);
                 self.say(Event::Progress { key, part, durable_bytes, length_bytes });
             }
             PullEvent::Pulled { key, part, card_digest, spool_digest, traffic } => {
@@ -74,9 +34,8 @@ impl Core {
                     SealCheck::Unknown => Proof::Digest,
                     SealCheck::Equal => Proof::Sealed,
                 };
-                let step = MergeStep::write(&record);
-                self.update(record);
-                self.actions.push(Action::Merge(step));
+                self.queueing.stopped(part, false);
+                self.merge(record);
             }
             PullEvent::Lost { key, part, failure, durable_bytes, traffic } => {
                 let Some(mut record) = self.part(&key, part) else { return };
@@ -85,49 +44,85 @@ impl Core {
             }
             PullEvent::SpoolFailed { key, part, error } => {
                 tracing::error!(stream = %key, part = part.0, error, "the spool fails: pulling pauses");
-                self.paused_until = Some(self.now.monotonic.after(SPOOL_PAUSE));
-                self.stop(&key, part);
+                self.queueing.pause(error, self.now.monotonic);
+                self.stop(&key, part, true);
             }
             PullEvent::Paused { key, part, traffic } => {
-                self.stop(&key, part);
+                self.stop(&key, part, true);
                 let Some(mut record) = self.part(&key, part) else { return };
                 record.count(traffic);
                 self.update(record);
+                self.forget_unwanted(&key);
+                self.plan_pulls();
             }
         }
     }
 
-    /// The part waits to be started again, or is done.
-    fn stop(&mut self, key: &StreamKey, part: PartId) {
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.running.remove(&part);
-        }
-    }
-
-    /// The bytes are not those that the card's digest speaks of: once more, then it has failed.
-    fn mismatch(&mut self, mut record: PartRecord, found: [u8; 32]) {
-        let times = self.mismatches.entry(record.id).or_default();
-        *times += 1;
-        let again = *times <= MOST_MISMATCHES;
+    /// The bytes are not those that the card's digest speaks of: again, as often as the budget allows.
+    fn mismatch(&mut self, record: PartRecord, found: [u8; 32]) {
         let digests = format!(
             "the card said {}, what arrived is {}",
             blake3::Hash::from(record.digest.unwrap_or_default()).to_hex(),
             blake3::Hash::from(found).to_hex()
         );
-        tracing::warn!(stream = %record.key, part = record.id.0, %digests, again, "digests differ");
         self.actions.push(Action::DiscardSpool(record.id));
-        if !again {
-            record.state = PartState::Abandoned;
-            let state = State::Failed { reason: format!("digests differ: {digests}") };
-            self.conclude(&record.key, Stretch { range: record.part.range, state });
+        self.failed(record, Cause::DigestMismatch, &digests);
+    }
+
+    /// It came to nothing this time: again later, or never.
+    fn failed(&mut self, mut record: PartRecord, cause: Cause, detail: &str) {
+        let (key, part) = (record.key.clone(), record.id);
+        match record.tries.failed(cause, self.now.monotonic) {
+            Verdict::Again { at } => {
+                tracing::warn!(stream = %key, part = part.0, %cause, detail, "to be tried again");
+                self.stop(&key, part, cause != Cause::DigestMismatch);
+                self.queueing.start_again_at(part, at);
+                self.update(record);
+            }
+            Verdict::GiveUp { tries } => {
+                tracing::error!(stream = %key, part = part.0, %cause, detail, tries, "given up");
+                // Where the card lost the rest, that is the better word for it.
+                if record.proof != Proof::Chunks {
+                    let reason = format!("{cause}, tried {tries} times: {detail}");
+                    let range = record.part.range;
+                    self.conclude(&key, Stretch { range, state: State::Failed { reason } });
+                }
+                self.abandon(record);
+            }
         }
-        self.stop(&record.key, record.id);
+    }
+
+    fn merge(&mut self, record: PartRecord) {
+        let step = MergeStep::write(&record);
         self.update(record);
+        self.actions.push(Action::Merge(step));
+    }
+
+    /// Parts whose merge failed and whose rest is over.
+    pub(super) fn merge_again(&mut self) {
+        let rested = |record: &&PartRecord| {
+            record.state == PartState::Pulled && !self.queueing.rests(record.id, self.now.monotonic)
+        };
+        let streams = self.streams.values();
+        let idle = streams.flat_map(|stream| {
+            stream.parts.values().filter(|record| !stream.running.contains(&record.id))
+        });
+        let due: Vec<PartRecord> = idle.filter(rested).cloned().collect();
+        for record in due {
+            if let Some(stream) = self.streams.get_mut(&record.key) {
+                stream.running.insert(record.id);
+            }
+            self.actions.push(Action::Merge(MergeStep::write(&record)));
+        }
     }
 
     /// The card will not give the rest: what has arrived is kept, the rest is concluded.
     fn lose(&mut self, mut record: PartRecord, failure: Failure, durable_bytes: u64) {
+        if failure == Failure::CardError && record.tries.of(Cause::CardError) < MOST_CARD_ERRORS {
+            return self.failed(record, Cause::CardError, "the transfer was given up");
+        }
         tracing::warn!(stream = %record.key, part = record.id.0, %failure, durable_bytes, "lost the rest of a part");
+        self.queueing.stopped(record.id, false);
         let state = match failure {
             Failure::Gone => Some(State::Overwritten {
                 cause: "gone from the card while it was being pulled".to_owned(),
@@ -159,7 +154,7 @@ impl Core {
 
     fn abandon(&mut self, mut record: PartRecord) {
         record.state = PartState::Abandoned;
-        self.stop(&record.key, record.id);
+        self.stop(&record.key, record.id, false);
         let part = record.id;
         self.update(record);
         self.actions.push(Action::DiscardSpool(part));
@@ -187,23 +182,17 @@ impl Core {
                 record.piece = None;
                 if spooled {
                     record.state = PartState::Pulled;
-                    let step = MergeStep::write(&record);
-                    self.update(record);
-                    self.actions.push(Action::Merge(step));
+                    self.merge(record);
                 } else {
                     record.state = PartState::Pulling;
-                    self.stop(&key, part);
+                    self.stop(&key, part, false);
                     self.update(record);
                 }
             }
             Merged::Failed { reason, .. } => {
-                tracing::error!(stream = %key, part = part.0, reason, "cannot merge a part");
-                // Where the card lost the rest, that is the better word for it.
-                if record.proof != Proof::Chunks {
-                    let range = record.part.range;
-                    self.conclude(&key, Stretch { range, state: State::Failed { reason } });
-                }
-                self.abandon(record);
+                record.state = PartState::Pulled;
+                record.piece = None;
+                self.failed(record, Cause::MergeFailed, &reason);
             }
         }
     }
@@ -212,7 +201,8 @@ impl Core {
         record.state = PartState::Archived;
         record.part.media.clear();
         let (key, part) = (record.key.clone(), record.id);
-        self.stop(&key, part);
+        self.stop(&key, part, false);
+        self.report_archived(&record);
         let told = record.piece.clone().map(|piece| Event::Merged {
             key: key.clone(),
             piece,
@@ -226,7 +216,7 @@ impl Core {
             tracing::info!(stream = %key, part = part.0, range = %piece.range, file = %piece.path.display(), "merged");
         }
         told.into_iter().for_each(|event| self.say(event));
-        self.start_parts();
+        self.plan_pulls();
         self.evaluate(&key);
     }
 }

@@ -12,9 +12,10 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use crate::archive::Archived;
 use crate::fleet::{Holding, StreamKey};
 use crate::ledger::{Entry, PartId, PartRecord, PartState};
+use crate::mode::Mode;
 use crate::plan::{self, Rules, Step};
 use crate::time::MonotonicMicros;
-use crate::timeline::{Facts, State, Stretch};
+use crate::timeline::{Facts, Proof, State, Stretch};
 
 /// So many parts of a gap may be lost to a changing card before it counts as failed.
 const MOST_ABANDONED_PER_GAP: usize = 5;
@@ -23,6 +24,27 @@ const MOST_ABANDONED_PER_GAP: usize = 5;
 const MOST_NOT_FOUND: u32 = 3;
 /// A device whose coverage is ahead of its card corrects it within seconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What should be in the archive, and what calls for it now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Wanted {
+    /// By the stream's policy.
+    pub expected: Coverage,
+    /// By people: open jobs.
+    pub asked: Coverage,
+    /// Absence is not judged after this instant.
+    pub until: Timestamp,
+    /// What calls for what is expected; `None`: it waits.
+    pub standing: Option<Mode>,
+}
+
+impl Wanted {
+    /// What calls for a part of this range.
+    pub fn mode(&self, range: TimeRange) -> Option<Mode> {
+        let asked = shares(&self.asked, range).then_some(Mode::Manual);
+        asked.or_else(|| self.standing.filter(|_| shares(&self.expected, range)))
+    }
+}
 
 #[derive(Debug)]
 pub struct Stream {
@@ -59,19 +81,21 @@ impl Stream {
         }
     }
 
-    /// `judged_until`: absence is not judged after this instant. `is_online`: bytes can come from the device
-    /// now. `None` until the archive was read.
+    /// `wanted`: what policies expect and what people asked for, up to the instant from which absence is judged.
+    /// `is_online`: bytes can come from the device now. `None` until the archive was read.
     pub fn facts(
         &self,
+        wanted: &Wanted,
         holding: Option<&Holding>,
         is_online: bool,
-        judged_until: Timestamp,
         join_tolerance: Duration,
     ) -> Option<Facts> {
         let archived = self.archived.as_ref()?;
-        let expected = TimeRange::new(self.expected_from, judged_until).map(Coverage::from);
-        let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
-        let edge = pieces.filter_map(|record| Some((record.piece.as_ref()?.range, record.proof)));
+        let pieces: Vec<_> = self.pieces(archived).collect();
+        let brought: Coverage = pieces.iter().map(|(range, _)| *range).collect();
+        let standing = wanted.expected.union(&brought).difference(&archived.removed);
+        let expected = TimeRange::new(Timestamp::MIN, wanted.until)
+            .map(|past| standing.union(&wanted.asked).clip(past));
         let is_moving = |record: &PartRecord| {
             let waits_for_device = record.state == PartState::Pulling && !is_online;
             self.running.contains(&record.id) && !waits_for_device
@@ -82,9 +106,9 @@ impl Stream {
             chosen.map(|record| record.part.range).collect::<Coverage>()
         };
         Some(Facts {
-            expected: expected.unwrap_or_default().difference(&archived.removed),
+            expected: expected.unwrap_or_default(),
             live: archived.held.clone(),
-            edge: edge.collect(),
+            edge: pieces,
             transferring: active(true),
             queued: active(false),
             verdicts: self.verdicts.clone(),
@@ -93,16 +117,40 @@ impl Stream {
         })
     }
 
-    /// What to do about the gaps, by a fresh word of the device.
+    /// The merged pieces that still stand in the archive.
+    fn pieces<'a>(
+        &'a self,
+        archived: &'a Archived,
+    ) -> impl Iterator<Item = (TimeRange, Proof)> + 'a {
+        let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
+        let pieces = pieces.filter_map(|record| Some((record.piece.as_ref()?.range, record.proof)));
+        pieces.flat_map(|(range, proof)| {
+            let standing = Coverage::from(range).difference(&archived.removed);
+            standing.into_iter().map(move |range| (range, proof))
+        })
+    }
+
+    /// What to do about the gaps, by a fresh word of the device: what was asked for at once, the rest as its
+    /// policy has it. Where nothing calls for the rest, only what will never come of it is concluded.
     pub fn plan(
         &self,
         facts: &Facts,
+        wanted: &Wanted,
         holding: &Holding,
         rules: Rules,
         now: MonotonicMicros,
     ) -> Vec<Step> {
         let archive_end = facts.archived().hull().map(|hull| hull.end());
-        let steps = plan::plan(&facts.gaps(), archive_end, holding, rules);
+        let gaps = facts.gaps();
+        let asked = gaps.intersection(&wanted.asked);
+        let at_once = Rules { open_gap: Duration::ZERO, ..rules };
+        let mut steps = plan::plan(&asked, archive_end, holding, at_once);
+        let take_final = wanted.standing == Some(Mode::Scheduled);
+        let rest = gaps.difference(&asked);
+        let rest = plan::plan(&rest, archive_end, holding, Rules { take_final, ..rules });
+        let called_for =
+            |step: &Step| wanted.standing.is_some() || !matches!(step, Step::Locate(_));
+        steps.extend(rest.into_iter().filter(called_for));
         steps.into_iter().filter_map(|step| self.temper(step, now)).collect()
     }
 
@@ -149,11 +197,18 @@ impl Stream {
         abandoned.filter(|record| record.part.range.overlaps(&range)).count()
     }
 
-    /// True where the part, or one that overlaps it in the same bytes, is here or on its way already.
+    /// True where the part, or one that overlaps it in the same bytes, is here or on its way already. A piece that
+    /// was deleted in the archive is not here any more.
     pub fn has(&self, part: &Part) -> bool {
+        let removed = |record: &PartRecord| {
+            let archived = self.archived.as_ref();
+            let piece = record.piece.as_ref().filter(|_| record.state == PartState::Archived);
+            archived.zip(piece).is_some_and(|(archived, piece)| shares(&archived.removed, piece.range))
+        };
         self.parts.values().any(|record| {
             let known = &record.part;
             record.state != PartState::Abandoned
+                && !removed(record)
                 && known.segment == part.segment
                 && known.version == part.version
                 && known.range.overlaps(&part.range)
@@ -193,22 +248,42 @@ impl Stream {
         self.verdicts = kept.collect();
     }
 
+    /// A person asks for this: what had failed there is tried anew, with a budget of its own. Answers the parts
+    /// that were given up and are forgotten, and whether a verdict was taken back.
+    pub fn try_anew(&mut self, range: TimeRange) -> (Vec<PartId>, bool) {
+        let before = self.verdicts.len();
+        let cleared = Coverage::from(range);
+        self.retain_verdicts(|state, verdict| match state {
+            State::Failed { .. } => Coverage::from(verdict).difference(&cleared),
+            _ => Coverage::from(verdict),
+        });
+        self.was_found(range);
+        let given_up = self.parts.values().filter(|record| {
+            record.state == PartState::Abandoned && record.part.range.overlaps(&range)
+        });
+        let given_up: Vec<PartId> = given_up.map(|record| record.id).collect();
+        given_up.iter().for_each(|part| drop(self.parts.remove(part)));
+        (given_up, before != self.verdicts.len())
+    }
+
+    /// Waiting parts of which nothing is wanted any more.
+    pub fn unwanted(&self, expected: &Coverage) -> Vec<PartId> {
+        let waiting = self.parts.values().filter(|record| {
+            record.state == PartState::Pulling && !self.running.contains(&record.id)
+        });
+        let unwanted =
+            waiting.filter(|record| !shares(expected, record.part.range));
+        unwanted.map(|record| record.id).collect()
+    }
+
     pub fn verdicts_entry(&self) -> Entry {
         Entry::Verdicts { key: self.key.clone(), verdicts: self.verdicts.clone() }
     }
 
-    /// Parts that can be started, what the recorder will overwrite first in front.
-    pub fn startable(&self) -> impl Iterator<Item = &PartRecord> {
-        let mut waiting: Vec<_> = self
-            .parts
-            .values()
-            .filter(|record| {
-                record.state == PartState::Pulling && !self.running.contains(&record.id)
-            })
-            .collect();
-        waiting.sort_by_key(|record| record.part.range);
-        waiting.into_iter()
-    }
+}
+
+fn shares(coverage: &Coverage, range: TimeRange) -> bool {
+    !coverage.clip(range).is_empty()
 }
 
 #[cfg(test)]
@@ -217,7 +292,11 @@ mod tests {
     use crate::examples::{at, key, now, part, seconds};
 
     const TOLERANCE: Duration = Duration::from_millis(500);
-    const RULES: Rules = Rules { join_tolerance: TOLERANCE, open_gap: Duration::from_secs(60) };
+    const RULES: Rules = Rules {
+        join_tolerance: TOLERANCE,
+        open_gap: Duration::from_secs(60),
+        take_final: false,
+    };
 
     fn stream() -> Stream {
         let mut stream = Stream::new(key(), at(0));
@@ -240,9 +319,70 @@ mod tests {
         }
     }
 
+    /// Everything up to 300 is expected, and called for by its own absence.
+    fn wanted() -> Wanted {
+        Wanted {
+            expected: seconds(0, 300).into(),
+            asked: Coverage::new(),
+            until: at(300),
+            standing: Some(Mode::Online),
+        }
+    }
+
+    fn plan_when(stream: &Stream, wanted: &Wanted) -> Vec<Step> {
+        let facts = stream.facts(wanted, Some(&card()), true, TOLERANCE).unwrap();
+        stream.plan(&facts, wanted, &card(), RULES, now(300).monotonic)
+    }
+
     fn plan_of(stream: &Stream) -> Vec<Step> {
-        let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
-        stream.plan(&facts, &card(), RULES, now(300).monotonic)
+        plan_when(stream, &wanted())
+    }
+
+    #[test]
+    fn where_nothing_calls_for_a_gap_it_waits_and_what_is_asked_for_does_not() {
+        let stream = stream();
+        let waiting = Wanted { standing: None, ..wanted() };
+        assert_eq!(plan_when(&stream, &waiting), []);
+        let asked = Wanted { asked: seconds(110, 120).into(), ..waiting };
+        assert_eq!(plan_when(&stream, &asked), [Step::Locate(seconds(110, 120))]);
+        assert_eq!(asked.mode(seconds(115, 130)), Some(Mode::Manual));
+        assert_eq!(asked.mode(seconds(120, 130)), None);
+    }
+
+    #[test]
+    fn what_a_person_asks_for_is_wanted_though_it_was_deleted_or_no_policy_expects_it() {
+        let mut stream = stream();
+        let archived = Archived { held: Coverage::new(), removed: seconds(0, 50).into() };
+        stream.archived = Some(archived);
+        let nothing = Wanted { expected: Coverage::new(), ..wanted() };
+        assert_eq!(plan_when(&stream, &nothing), []);
+        let asked = Wanted { asked: seconds(40, 60).into(), ..nothing };
+        assert_eq!(plan_when(&stream, &asked), [Step::Locate(seconds(40, 60))]);
+    }
+
+    #[test]
+    fn asking_anew_gives_what_had_failed_another_chance_and_forgets_what_was_given_up() {
+        let mut stream = stream();
+        for id in 0..5 {
+            stream.parts.insert(PartId(id), record(id, seconds(99, 146), PartState::Abandoned));
+        }
+        let failed = State::Failed { reason: "x".into() };
+        stream.conclude(Stretch { range: seconds(100, 145), state: failed.clone() });
+        assert_eq!(plan_of(&stream), []);
+        let (forgotten, taken_back) = stream.try_anew(seconds(100, 145));
+        assert_eq!((forgotten.len(), taken_back), (5, true));
+        assert_eq!(plan_of(&stream), [Step::Locate(seconds(100, 145))]);
+    }
+
+    #[test]
+    fn a_waiting_part_of_which_nothing_is_wanted_is_known_as_such() {
+        let mut stream = stream();
+        stream.parts.insert(PartId(1), record(1, seconds(100, 145), PartState::Pulling));
+        stream.parts.insert(PartId(2), record(2, seconds(150, 160), PartState::Pulling));
+        stream.parts.insert(PartId(3), record(3, seconds(150, 160), PartState::Archived));
+        assert_eq!(stream.unwanted(&seconds(0, 120).into()), [PartId(2)]);
+        stream.running.insert(PartId(2));
+        assert_eq!(stream.unwanted(&seconds(0, 120).into()), []);
     }
 
     #[test]
@@ -259,7 +399,7 @@ mod tests {
         stream.parts.insert(PartId(1), record(1, seconds(100, 145), PartState::Pulling));
         stream.running.insert(PartId(1));
         let state = |is_online| {
-            let facts = stream.facts(None, is_online, at(300), TOLERANCE).unwrap();
+            let facts = stream.facts(&wanted(), None, is_online, TOLERANCE).unwrap();
             facts.timeline().get(1).map(|stretch| stretch.state.word())
         };
         assert_eq!((state(true), state(false)), (Some("transferring"), Some("pending")));
@@ -282,12 +422,12 @@ mod tests {
     fn a_device_that_cannot_say_where_is_asked_three_times_with_pauses() {
         let mut stream = stream();
         for time in [300, 311, 322] {
-            let facts = stream.facts(Some(&card()), true, at(300), TOLERANCE).unwrap();
-            let asked = stream.plan(&facts, &card(), RULES, now(time).monotonic);
+            let facts = stream.facts(&wanted(), Some(&card()), true, TOLERANCE).unwrap();
+            let asked = stream.plan(&facts, &wanted(), &card(), RULES, now(time).monotonic);
             assert_eq!(asked, [Step::Locate(seconds(100, 145))]);
             stream.was_not_found(seconds(100, 145), now(time).monotonic);
             assert_eq!(
-                stream.plan(&facts, &card(), RULES, now(time + 1).monotonic).len(),
+                stream.plan(&facts, &wanted(), &card(), RULES, now(time + 1).monotonic).len(),
                 usize::from(time == 322)
             );
         }
@@ -299,7 +439,7 @@ mod tests {
     #[test]
     fn nothing_is_judged_before_the_archive_was_read() {
         let stream = Stream { archived: None, ..stream() };
-        assert!(stream.facts(Some(&card()), true, at(300), TOLERANCE).is_none());
+        assert!(stream.facts(&wanted(), Some(&card()), true, TOLERANCE).is_none());
     }
 
     #[test]
@@ -307,7 +447,7 @@ mod tests {
         let mut stream = stream();
         let held = [seconds(50, 100), seconds(145, 300)].into_iter().collect();
         stream.archived = Some(Archived { held, removed: seconds(0, 50).into() });
-        let facts = stream.facts(None, false, at(300), TOLERANCE).unwrap();
+        let facts = stream.facts(&wanted(), None, false, TOLERANCE).unwrap();
         assert_eq!(facts.gaps(), seconds(100, 145).into());
     }
 

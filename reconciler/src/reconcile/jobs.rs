@@ -1,0 +1,199 @@
+//! Jobs: what people asked for, from the order to its end.
+
+use std::time::Duration;
+
+use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::time::{TimeRange, Timestamp};
+
+use super::{Action, Core, Event};
+use crate::fleet::StreamKey;
+use crate::job::{Job, JobId, JobState, Outcome};
+use crate::ledger::{Entry, REMEMBERED};
+use crate::mode::Mode;
+use crate::order::{JobStatus, OrderError};
+use crate::timeline::Stretch;
+
+/// Jobs that may be open at once.
+const MOST_OPEN: usize = 1_000;
+/// Of a job's range, this much may lack from the timeline without being open: the rounding of ranges.
+const ROUNDING: Duration = Duration::from_millis(1);
+
+impl Core {
+    pub(super) fn pull(
+        &mut self,
+        key: StreamKey,
+        range: TimeRange,
+        deadline: Timestamp,
+    ) -> Result<JobStatus, OrderError> {
+        self.known(&key)?;
+        let policy = self.policies.of(&key);
+        let open = self.jobs.values().filter(|job| job.state == JobState::Open).count();
+        if range.is_empty() {
+            return Err(OrderError::EmptyRange);
+        } else if range.start() > self.now.wall {
+            return Err(OrderError::FutureRange(range.start()));
+        } else if deadline <= self.now.wall {
+            return Err(OrderError::DeadlineOver(deadline));
+        } else if !policy.modes.contains(Mode::Manual) {
+            return Err(OrderError::ManualForbidden(policy.name.clone()));
+        } else if open >= MOST_OPEN {
+            return Err(OrderError::TooManyJobs(open));
+        }
+        let last = self.jobs.keys().next_back().map_or(0, |job| job.0);
+        let job = Job {
+            id: JobId(last + 1),
+            key: key.clone(),
+            range,
+            created: self.now.wall,
+            deadline,
+            state: JobState::Open,
+            ended: None,
+            outcome: Outcome { open: range.duration(), ..Outcome::default() },
+        };
+        tracing::info!(job = %job.id, stream = %key, %range, %deadline, "a job");
+        let id = job.id;
+        self.keep(job);
+        self.try_anew(&key, range);
+        self.evaluate(&key);
+        self.plan_pulls();
+        self.job_status(id)
+    }
+
+    fn try_anew(&mut self, key: &StreamKey, range: TimeRange) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let (given_up, taken_back) = stream.try_anew(range);
+        if taken_back {
+            let entry = stream.verdicts_entry();
+            self.record(entry);
+        }
+        given_up.into_iter().for_each(|part| self.record(Entry::ForgetPart(part)));
+    }
+
+    pub(super) fn cancel_job(&mut self, id: JobId) -> Result<JobStatus, OrderError> {
+        let job = self.jobs.get(&id).cloned().ok_or(OrderError::UnknownJob(id))?;
+        if job.state != JobState::Open {
+            return Err(OrderError::JobEnded { job: id, state: job.state });
+        }
+        let key = job.key.clone();
+        self.end_job(job, JobState::Cancelled);
+        self.plan_pulls();
+        self.evaluate(&key);
+        self.job_status(id)
+    }
+
+    pub(super) fn expire_jobs(&mut self) {
+        let is_over = |job: &&Job| job.state == JobState::Open && job.deadline <= self.now.wall;
+        let over: Vec<Job> = self.jobs.values().filter(is_over).cloned().collect();
+        over.into_iter().for_each(|job| self.end_job(job, JobState::Expired));
+    }
+
+    /// Sees how the jobs of a stream have got on; `timeline` is its newest.
+    pub(super) fn follow_jobs(&mut self, key: &StreamKey, timeline: &[Stretch]) {
+        let open = self.jobs.values().filter(|job| job.state == JobState::Open && job.key == *key);
+        let changed: Vec<Job> = open
+            .filter_map(|job| {
+                let outcome = outcome(job.range, timeline);
+                (outcome != job.outcome).then(|| Job { outcome, ..job.clone() })
+            })
+            .collect();
+        for job in changed {
+            match job.outcome.open.is_zero() {
+                true => self.end_job(job, JobState::Done),
+                false => self.keep(job),
+            }
+        }
+    }
+
+    fn end_job(&mut self, job: Job, state: JobState) {
+        tracing::info!(job = %job.id, state = state.word(), "a job has ended");
+        self.keep(Job { state, ended: Some(self.now.wall), ..job });
+        self.queueing.changed();
+    }
+
+    fn keep(&mut self, job: Job) {
+        self.record(Entry::Job(job.clone()));
+        self.say(Event::Job(job.clone()));
+        self.jobs.insert(job.id, job);
+        let ended = self.jobs.values().filter(|job| job.state != JobState::Open);
+        let surplus = ended.clone().count().saturating_sub(REMEMBERED);
+        let oldest: Vec<JobId> = ended.take(surplus).map(|job| job.id).collect();
+        oldest.iter().for_each(|job| drop(self.jobs.remove(job)));
+    }
+
+    pub(super) fn job_statuses(&self) -> Vec<JobStatus> {
+        self.jobs.keys().rev().filter_map(|job| self.job_status(*job).ok()).collect()
+    }
+
+    pub(super) fn job_status(&self, id: JobId) -> Result<JobStatus, OrderError> {
+        let job = self.jobs.get(&id).ok_or(OrderError::UnknownJob(id))?;
+        let parts = self.streams.get(&job.key).into_iter().flat_map(|stream| stream.parts.values());
+        let (mut bytes, mut arrived_bytes) = (0_u64, 0_u64);
+        for record in parts.filter(|record| record.part.range.overlaps(&job.range)) {
+            let (part_bytes, arrived) = self.queueing.arrived(record);
+            bytes = bytes.saturating_add(part_bytes);
+            arrived_bytes = arrived_bytes.saturating_add(arrived);
+        }
+        let is_open = job.state == JobState::Open;
+        let rate = self.queueing.rate(&job.key.device, self.now.monotonic).filter(|_| is_open);
+        let left_s = rate.filter(|rate| *rate > 0).map(|rate| (bytes - arrived_bytes) / rate);
+        Ok(JobStatus {
+            job: job.clone(),
+            online: self.fleet.session(&job.key.device).is_some(),
+            bytes,
+            arrived_bytes,
+            bytes_per_second: rate,
+            done_at: left_s.map(|left| self.now.wall.saturating_add(Duration::from_secs(left))),
+        })
+    }
+}
+
+/// What the timeline does not tell of a range, it has not come to yet.
+fn outcome(range: TimeRange, timeline: &[Stretch]) -> Outcome {
+    let clipped: Vec<Stretch> = timeline
+        .iter()
+        .filter_map(|stretch| {
+            let range = stretch.range.intersection(&range)?;
+            Some(Stretch { range, state: stretch.state.clone() })
+        })
+        .collect();
+    let told: Coverage = clipped.iter().map(|stretch| stretch.range).collect();
+    let untold = range.duration().saturating_sub(told.total());
+    let mut outcome = Outcome::of(&clipped);
+    if untold > ROUNDING {
+        outcome.open += untold;
+    }
+    outcome
+}
+
+impl Core {
+    /// An order can only be about what is known.
+    pub(super) fn known(&self, key: &StreamKey) -> Result<(), OrderError> {
+        if self.streams.contains_key(key) {
+            return Ok(());
+        }
+        let listed = |names: Vec<&str>| match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        };
+        let of_device = self.streams.keys().filter(|known| known.device == key.device);
+        let streams: Vec<&str> = of_device.map(|known| known.stream.as_str()).collect();
+        if streams.is_empty() {
+            let mut devices: Vec<&str> =
+                self.streams.keys().map(|known| known.device.as_str()).collect();
+            devices.dedup();
+            let known = listed(devices);
+            return Err(OrderError::UnknownDevice { device: key.device.clone(), known });
+        }
+        let (device, stream) = (key.device.clone(), key.stream.clone());
+        Err(OrderError::UnknownStream { device, stream, known: listed(streams) })
+    }
+
+    pub(super) fn answer<T>(
+        &mut self,
+        number: u64,
+        outcome: Result<T, OrderError>,
+        wrap: impl FnOnce(T) -> crate::order::Answer,
+    ) {
+        self.actions.push(Action::Answer { number, answer: outcome.map(wrap) });
+    }
+}
