@@ -14,6 +14,7 @@ mod durable;
 #[cfg(test)]
 mod examples;
 pub mod fleet;
+pub mod horizon;
 pub mod ledger;
 pub mod link;
 pub mod merge;
