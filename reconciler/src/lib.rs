@@ -22,6 +22,7 @@ pub mod mode;
 pub mod plan;
 pub mod playback;
 pub mod pull;
+pub mod queue;
 pub mod reconcile;
 pub mod seam;
 pub mod server;
