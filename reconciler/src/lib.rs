@@ -14,6 +14,7 @@ mod durable;
 #[cfg(test)]
 mod examples;
 pub mod fleet;
+pub mod forecast;
 pub mod horizon;
 pub mod ledger;
 pub mod link;
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod playback;
 pub mod pull;
 pub mod queue;
+pub mod rate;
 pub mod reconcile;
 pub mod seam;
 pub mod server;
