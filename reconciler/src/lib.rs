@@ -7,6 +7,7 @@
 //! all of it, [`cli`] is how people ask.
 
 pub mod archive;
+pub mod bandwidth;
 pub mod broker;
 pub mod cli;
 pub mod config;
