@@ -27,6 +27,7 @@ pub mod pull;
 pub mod queue;
 pub mod rate;
 pub mod reconcile;
+pub mod retry;
 pub mod seam;
 pub mod server;
 pub mod spool;
