@@ -7,6 +7,7 @@
 //! all of it, [`cli`] is how people ask.
 
 pub mod archive;
+pub mod bandwidth;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -15,6 +16,8 @@ mod durable;
 mod examples;
 pub mod fleet;
 pub mod job;
+pub mod forecast;
+pub mod horizon;
 pub mod ledger;
 pub mod link;
 pub mod merge;
@@ -23,8 +26,11 @@ pub mod order;
 pub mod plan;
 pub mod playback;
 pub mod pull;
+pub mod queue;
+pub mod rate;
 pub mod reconcile;
 pub mod run;
+pub mod retry;
 pub mod seam;
 pub mod server;
 pub mod spool;
