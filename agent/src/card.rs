@@ -21,6 +21,7 @@ use sdcard_indexer::index::{
     Sweep,
 };
 use sdcard_indexer::recordings::Recordings;
+use sdcard_indexer::time::TimeRange;
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::conversation::{
     Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, Wanted,
 };
+use crate::listing::listing;
 
 /// The questions and one read.
 const MAX_OUTSTANDING: usize = MAX_QUESTIONS + 1;
@@ -293,8 +295,22 @@ impl CardThread {
     }
 
     fn answer(&mut self, question: Question) -> Result<Answer, RefusedReason> {
-        let Question { wanted: Wanted::Parts, stream, range } = question;
-        let located = self.index.locate(&stream, range, &CutLimits::default());
+        let Question { wanted, stream, range } = question;
+        match wanted {
+            Wanted::Parts => self.locate(&stream, range),
+            Wanted::Segments => Ok(self.list(&stream, range)),
+        }
+    }
+
+    fn list(&self, stream: &StreamId, range: TimeRange) -> Answer {
+        // While its folder cannot be listed, a stream holds nothing.
+        let present = self.index.stream(stream).is_some_and(|view| view.present);
+        let segments = self.index.segments(stream, range).take_while(|_| present);
+        listing(segments, range)
+    }
+
+    fn locate(&mut self, stream: &StreamId, range: TimeRange) -> Result<Answer, RefusedReason> {
+        let located = self.index.locate(stream, range, &CutLimits::default());
         let located = located.map_err(|error| {
             tracing::info!(%stream, %range, %error, "a time range cannot be located");
             match error {

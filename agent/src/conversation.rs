@@ -323,9 +323,9 @@ impl Conversation {
                 let asker = Asker { server, connection, request };
                 self.ask(asker, Question { wanted: Wanted::Parts, stream, range });
             }
-            AskBody::List { request, .. } => {
-                let what = Refusable::Request(request);
-                self.tell(&server, &Tell::Refused { what, reason: RefusedReason::Forbidden });
+            AskBody::List { request, stream, range } => {
+                let asker = Asker { server, connection, request };
+                self.ask(asker, Question { wanted: Wanted::Segments, stream, range });
             }
             AskBody::Open(open) => self.serve(now, serve::Event::Open { server, open }),
             AskBody::Cancel { transfer } => self.serve(now, serve::Event::Cancel { transfer }),

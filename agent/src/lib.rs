@@ -16,6 +16,7 @@ pub mod config;
 pub mod conversation;
 pub mod index_command;
 mod link;
+mod listing;
 mod serve;
 mod session;
 #[cfg(feature = "tls")]

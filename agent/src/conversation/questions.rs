@@ -1,7 +1,8 @@
 //! The questions of servers that are with the card: each once, and few at a time. Pure.
 
 use protocol::message::{
-    ConnectionId, Located, Part, Refusable, RefusedReason, RequestId, ServerId, Tell,
+    ConnectionId, Listed, ListedSegment, Located, Part, Refusable, RefusedReason, RequestId,
+    ServerId, Tell,
 };
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
@@ -35,12 +36,15 @@ pub struct Question {
 pub enum Wanted {
     /// The parts that hold it.
     Parts,
+    /// The segments that share time with it, without a look into any file.
+    Segments,
 }
 
 /// Oldest first; `next` is where to ask on, where the answer was full before the range was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     Parts { parts: Vec<Part>, next: Option<Timestamp> },
+    Segments { segments: Vec<ListedSegment>, next: Option<Timestamp> },
 }
 
 impl Answer {
@@ -49,6 +53,9 @@ impl Answer {
         match self {
             Answer::Parts { parts, next } => {
                 Tell::Located(Located { request, stream, parts, next })
+            }
+            Answer::Segments { segments, next } => {
+                Tell::Listed(Listed { request, stream, segments, next })
             }
         }
     }

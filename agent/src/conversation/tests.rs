@@ -363,6 +363,31 @@ fn a_question_goes_to_the_card_and_its_answer_to_who_asked() {
 }
 
 #[test]
+fn a_listing_is_a_question_like_any_other() {
+    let mut bench = Bench::connected();
+    for request in 0..MAX_QUESTIONS as u64 - 1 {
+        bench.is_asked_for_parts(request);
+    }
+    let (request, stream, range) = (RequestId(70), main_stream(), seconds(0, 10));
+    let list = AskBody::List { request, stream: stream.clone(), range };
+    let question = Question { wanted: Wanted::Segments, stream: stream.clone(), range };
+    assert_eq!(asked_of_card(&bench.is_asked(list.clone())), [(70, question)]);
+    assert_eq!(bench.is_asked(list), [], "it is asked already");
+    assert_eq!(said(&bench.is_asked_for_parts(99)), [refused(99, RefusedReason::Busy)]);
+    let listed = protocol::message::ListedSegment {
+        range,
+        uncertainty_ns: 1,
+        size_bytes: 2,
+        tier: 1,
+        sealed: true,
+    };
+    let answer = Answer::Segments { segments: vec![listed], next: None };
+    let segments = vec![listed];
+    let listed = protocol::message::Listed { request, stream, segments, next: None };
+    assert_eq!(bench.is_answered(70, Ok(answer)), [Said::Tell(Tell::Listed(listed))]);
+}
+
+#[test]
 fn a_question_that_is_repeated_while_the_card_is_at_it_gets_one_answer() {
     let mut bench = Bench::connected();
     assert_eq!(asked_of_card(&bench.is_asked_for_parts(5)).len(), 1);
