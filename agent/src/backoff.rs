@@ -14,6 +14,12 @@ pub struct Backoff {
     next: Duration,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Backoff {
     pub const fn new() -> Self {
         Backoff { next: FIRST }

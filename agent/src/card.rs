@@ -11,9 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use protocol::frame::HEADER_BYTES;
-use protocol::message::{
-    BootMillis, ConnectionId, Part, PartDigest, RefusedReason, RequestId, SealCheck, ServerId,
-};
+use protocol::message::{BootMillis, Part, PartDigest, RefusedReason, SealCheck};
 use sdcard_indexer::clock::ClockTrust;
 use sdcard_indexer::cut::CutLimits;
 use sdcard_indexer::digest::PartReader;
@@ -23,7 +21,7 @@ use sdcard_indexer::index::{
     Sweep,
 };
 use sdcard_indexer::recordings::Recordings;
-use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::time::TimeRange;
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,12 +29,13 @@ use crate::advertise::Views;
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::config::Config;
-use crate::serve::{PartBytes, PartHandle, PartRead};
+use crate::conversation::{
+    Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, Wanted,
+};
+use crate::listing::listing;
 
-/// Questions that may be with the card at once; a further one is refused as busy.
-pub const MAX_LOCATES: usize = 8;
-/// The locates and one read.
-const MAX_OUTSTANDING: usize = MAX_LOCATES + 1;
+/// The questions and one read.
+const MAX_OUTSTANDING: usize = MAX_QUESTIONS + 1;
 /// How often the kernel is asked for hints.
 const POLL_EVERY_MS: u64 = 200;
 /// How often open segments are looked at without a hint.
@@ -69,31 +68,15 @@ pub enum CardError {
     Ended,
 }
 
-/// Who asked where a time range lies, and on which connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Asker {
-    pub server: ServerId,
-    pub connection: ConnectionId,
-    pub request: RequestId,
-}
-
 #[derive(Debug)]
 pub enum Command {
-    Locate { asker: Asker, stream: StreamId, range: TimeRange },
+    Ask { asker: Asker, question: Question },
     Read { handle: PartHandle, cursor: Box<PartCursor>, length_bytes: u64, keep: bool },
-}
-
-/// Parts that hold a time range, and where to ask on.
-#[derive(Debug)]
-pub struct Answer {
-    pub stream: StreamId,
-    pub parts: Vec<Part>,
-    pub next: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 pub enum Reply {
-    Located { asker: Asker, outcome: Result<Answer, RefusedReason> },
+    Answered { asker: Asker, outcome: Result<Answer, RefusedReason> },
     Read { handle: PartHandle, cursor: Box<PartCursor>, outcome: Result<PartRead, RefusedReason> },
 }
 
@@ -185,7 +168,7 @@ impl Card {
         Ok(Card { commands, replies, views })
     }
 
-    /// The caller keeps to one read and [`MAX_LOCATES`] at once.
+    /// The caller keeps to one read and [`MAX_QUESTIONS`] at once.
     pub fn submit(&self, command: Command) -> Result<(), CardError> {
         self.commands.try_send(command).map_err(|_| CardError::Ended)
     }
@@ -292,8 +275,8 @@ impl CardThread {
 
     fn obey(&mut self, command: Command) {
         let reply = match command {
-            Command::Locate { asker, stream, range } => {
-                Reply::Located { asker, outcome: self.locate(stream, range) }
+            Command::Ask { asker, question } => {
+                Reply::Answered { asker, outcome: self.answer(question) }
             }
             Command::Read { handle, mut cursor, length_bytes, keep } => {
                 let outcome = cursor.read(&mut self.index, length_bytes, keep);
@@ -311,8 +294,23 @@ impl CardThread {
         let _ = self.answers.blocking_send(reply);
     }
 
-    fn locate(&mut self, stream: StreamId, range: TimeRange) -> Result<Answer, RefusedReason> {
-        let located = self.index.locate(&stream, range, &CutLimits::default());
+    fn answer(&mut self, question: Question) -> Result<Answer, RefusedReason> {
+        let Question { wanted, stream, range } = question;
+        match wanted {
+            Wanted::Parts => self.locate(&stream, range),
+            Wanted::Segments => Ok(self.list(&stream, range)),
+        }
+    }
+
+    fn list(&self, stream: &StreamId, range: TimeRange) -> Answer {
+        // While its folder cannot be listed, a stream holds nothing.
+        let present = self.index.stream(stream).is_some_and(|view| view.present);
+        let segments = self.index.segments(stream, range).take_while(|_| present);
+        listing(segments, range)
+    }
+
+    fn locate(&mut self, stream: &StreamId, range: TimeRange) -> Result<Answer, RefusedReason> {
+        let located = self.index.locate(stream, range, &CutLimits::default());
         let located = located.map_err(|error| {
             tracing::info!(%stream, %range, %error, "a time range cannot be located");
             match error {
@@ -322,18 +320,17 @@ impl CardThread {
         for (segment, error) in &located.unusable {
             tracing::info!(%segment, %error, "a segment cannot be located in full");
         }
-        let mut answer = Answer { stream, parts: Vec::new(), next: located.next };
-        let mut bytes = 0;
+        let (mut parts, mut next, mut bytes) = (Vec::new(), located.next, 0);
         for part in located.parts {
             let part = message_of(part);
             bytes += part.media.len() + PART_BYTES;
-            if bytes > MAX_ANSWER_BYTES && !answer.parts.is_empty() {
-                answer.next = Some(part.range.start());
+            if bytes > MAX_ANSWER_BYTES && !parts.is_empty() {
+                next = Some(part.range.start());
                 break;
             }
-            answer.parts.push(part);
+            parts.push(part);
         }
-        Ok(answer)
+        Ok(Answer::Parts { parts, next })
     }
 
     /// Looks at the card as far as it is due, without keeping a command waiting for long.

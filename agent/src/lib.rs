@@ -1,19 +1,22 @@
 //! The agent: tells the server what a card holds, and serves ranges of it.
 //!
 //! In the order of the data: `card` owns the index and reads, `advertise` decides what of its coverage is
-//! told when, `serve` which bytes are sent next, `session` connects these to the `link`, and `agent`
-//! makes one link after the other. It never writes to the card outside the index's folder. [`index_command`]
-//! needs none of these: it answers questions about a card by itself.
+//! told when, `serve` which bytes are sent next, and [`conversation`] makes of these all that a device says
+//! and does; it is pure. `session` connects it to the card and the `link`, and `agent` makes one link after
+//! the other. It never writes to the card outside the index's folder. [`index_command`] needs none of
+//! these: it answers questions about a card by itself.
 
 mod advertise;
 mod agent;
-mod backoff;
+pub mod backoff;
 mod bucket;
 mod card;
 mod clock;
 pub mod config;
+pub mod conversation;
 pub mod index_command;
 mod link;
+mod listing;
 mod serve;
 mod session;
 #[cfg(feature = "tls")]

@@ -2,9 +2,8 @@
 //!
 //! MQTT's own guarantees are not relied on: whatever was under way when a link ends is lost, and a new
 //! link starts from nothing. The client is polled by a task of its own that never publishes, so neither
-//! can wait for the other; all that waits, waits here, bounded.
+//! can wait for the other; what waits, waits in the conversation, bounded.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -20,18 +19,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::conversation::MAX_IN_CLIENT;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Also the longest that one write to the socket may take.
 const CONNECTION_TIMEOUT_SECONDS: u64 = 15;
 /// Unacknowledged messages at QoS 1; rumqttc sends nothing more beyond it.
 const MAX_INFLIGHT: u16 = 32;
-/// Control messages handed to the client at once: what data has to wait for.
-const MAX_IN_CLIENT: usize = 4;
-/// Beside these: one subscription, one chunk, the farewell and its disconnect.
+/// Beside the control that may be in the client at once: one chunk, the farewell and its disconnect.
 const CLIENT_CAPACITY: usize = MAX_IN_CLIENT + 4;
-/// Answers that may wait for the client; servers ask again for what is dropped beyond it.
-const MAX_QUEUED: usize = 64;
 /// Events on their way from the polling task.
 const EVENT_CAPACITY: usize = 4;
 /// For the farewell to leave.
@@ -58,7 +54,7 @@ pub enum LinkError {
 pub enum LinkEvent {
     Connected,
     Message(Publish),
-    /// The chunk of [`Link::send_data`] is on its way.
+    /// A message at quality 0, which only chunks have, is on its way.
     DataSent,
     /// A control message left: there is room for another one.
     ControlSent,
@@ -67,21 +63,11 @@ pub enum LinkEvent {
 }
 
 #[derive(Debug)]
-struct Message {
-    topic: Topic,
-    payload: Vec<u8>,
-}
-
-#[derive(Debug)]
 pub struct Link {
     client: AsyncClient,
     events: mpsc::Receiver<LinkEvent>,
     /// The polling task; it ends with the link.
     _poller: JoinSet<()>,
-    control: VecDeque<Message>,
-    data: Option<Message>,
-    in_client: usize,
-    unsaid: u64,
 }
 
 impl Link {
@@ -98,77 +84,31 @@ impl Link {
         let (sender, events) = mpsc::channel(EVENT_CAPACITY);
         let mut poller = JoinSet::new();
         poller.spawn(poll(eventloop, sender));
-        Ok(Link {
-            client,
-            events,
-            _poller: poller,
-            control: VecDeque::new(),
-            data: None,
-            in_client: 0,
-            unsaid: 0,
-        })
+        Ok(Link { client, events, _poller: poller })
     }
 
     /// The next event. Cancel safe.
     pub async fn next(&mut self) -> LinkEvent {
         let ended = || LinkEvent::Lost(ConnectionError::RequestsDone.into());
-        let event = self.events.recv().await.unwrap_or_else(ended);
-        if let LinkEvent::ControlSent = event {
-            self.in_client = self.in_client.saturating_sub(1);
-        }
-        event
+        self.events.recv().await.unwrap_or_else(ended)
     }
 
-    pub fn subscribe(&mut self, filters: [(String, u8); 2]) -> Result<(), LinkError> {
+    pub fn subscribe(&self, filters: [(String, u8); 2]) -> Result<(), LinkError> {
         let filters = filters.map(|(filter, qos)| SubscribeFilter::new(filter, quality(qos)));
-        self.client.try_subscribe_many(filters).map_err(Box::new)?;
-        self.in_client += 1;
-        Ok(())
+        Ok(self.client.try_subscribe_many(filters).map_err(Box::new)?)
     }
 
-    /// Queues a control message; over the limit it is dropped and counted.
-    pub fn send(&mut self, topic: Topic, payload: Vec<u8>) {
-        if self.control.len() < MAX_QUEUED {
-            self.control.push_back(Message { topic, payload });
-        } else {
-            self.unsaid = self.unsaid.saturating_add(1);
-        }
-    }
-
-    /// Queues a chunk behind all control; the one before it has been [`LinkEvent::DataSent`].
-    pub fn send_data(&mut self, topic: Topic, payload: Vec<u8>) {
-        self.data = Some(Message { topic, payload });
-    }
-
-    /// Nothing waits: what can be told later, like coverage, may be told now.
-    pub fn is_idle(&self) -> bool {
-        self.control.is_empty() && self.in_client < MAX_IN_CLIENT
-    }
-
-    /// Messages that were dropped because too many waited.
-    pub fn unsaid(&self) -> u64 {
-        self.unsaid
-    }
-
-    /// Hands to the client what it has room for: control first, and data only once no control waits.
-    pub fn pump(&mut self) -> Result<(), LinkError> {
-        while self.in_client < MAX_IN_CLIENT {
-            let Some(message) = self.control.pop_front() else { break };
-            self.publish(message)?;
-            self.in_client += 1;
-        }
-        if self.control.is_empty() {
-            if let Some(message) = self.data.take() {
-                self.publish(message)?;
-            }
-        }
+    /// Hands a message to the client, which has room for all that a conversation lets out. A state is
+    /// retained, and nothing else is.
+    pub fn publish(&self, topic: Topic, payload: Vec<u8>) -> Result<(), LinkError> {
+        let (qos, retain) = (quality(topic.qos()), matches!(topic, Topic::State(_)));
+        self.client.try_publish(topic.to_string(), qos, retain, payload).map_err(Box::new)?;
         Ok(())
     }
 
     /// Says a last message before all that waits, and disconnects; gives up after a second.
     pub async fn close(mut self, topic: Topic, payload: Vec<u8>) {
-        let farewell = Message { topic, payload };
-        if self.publish(farewell).is_err() || self.client.try_disconnect().is_err() {
+        if self.publish(topic, payload).is_err() || self.client.try_disconnect().is_err() {
             return;
         }
         // The broker closes the connection once it has read the disconnect.
@@ -176,14 +116,6 @@ impl Link {
         if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
             tracing::debug!("the broker did not close the connection in time");
         }
-    }
-
-    /// A state is retained, and nothing else is.
-    fn publish(&self, message: Message) -> Result<(), LinkError> {
-        let Message { topic, payload } = message;
-        let (qos, retain) = (quality(topic.qos()), matches!(topic, Topic::State(_)));
-        self.client.try_publish(topic.to_string(), qos, retain, payload).map_err(Box::new)?;
-        Ok(())
     }
 }
 

@@ -291,6 +291,37 @@ async fn nonsense_is_dropped_counted_and_logged_once_and_the_agent_answers_on() 
 }
 
 #[tokio::test]
+async fn what_stands_on_the_card_is_listed_without_a_look_into_it() {
+    let mut bench = Bench::start().await;
+    let _agent = Agent::start(&bench);
+    let online = bench.online().await;
+    bench
+        .until("coverage from files that were read", |heard| match heard {
+            Heard::Coverage(report) if report.tier == 1 && report.held.covers(recorded()) => {
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+    let ask = async |bench: &mut Bench, request, range| {
+        let (request, stream) = (RequestId(request), STREAM.parse().unwrap());
+        bench.ask(&online, AskBody::List { request, stream, range }).await;
+        let listed = bench.until("Listed", |heard| match heard {
+            Heard::Tell(Tell::Listed(listed)) if listed.request == request => Some(listed),
+            _ => None,
+        });
+        listed.await
+    };
+    let second = TimeRange::starting_at(recorded().start(), Duration::from_secs(1));
+    let listed = ask(&mut bench, 1, second).await;
+    let [segment] = listed.segments[..] else { panic!("one file is one segment: {listed:?}") };
+    assert_eq!((segment.range, segment.tier, listed.next), (recorded(), 1, None));
+    assert_eq!(segment.size_bytes, bench.recording().len() as u64);
+    let behind = TimeRange::starting_at(recorded().end(), Duration::from_secs(60));
+    assert_eq!(ask(&mut bench, 2, behind).await.segments, []);
+}
+
+#[tokio::test]
 async fn questions_that_make_no_sense_are_refused() {
     let mut bench = Bench::start().await;
     let _agent = Agent::start(&bench);
