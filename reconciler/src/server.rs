@@ -16,7 +16,7 @@ use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
 use crate::link::{self, BrokerUrl, Routes};
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
-use crate::reconcile::driver::{self as reconcile, Reconciler};
+use crate::reconcile::driver::{self as reconcile, Desk, Reconciler};
 use crate::spool::{Spool, SpoolError};
 use crate::time::Clock;
 
@@ -25,6 +25,7 @@ const CONTROL_MESSAGES: usize = 1_024;
 const TRANSFER_MESSAGES: usize = 256;
 const OUTBOUND_MESSAGES: usize = 256;
 const EVENTS: usize = 1_024;
+const ORDERS: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -60,6 +61,7 @@ pub struct Server {
     pulls: driver::Ports,
     reconciler: Reconciler,
     events: broadcast::Sender<Event>,
+    desk: Desk,
     /// Held while the server lives.
     _lock: std::fs::File,
 }
@@ -95,6 +97,7 @@ impl Server {
         let (commands_in, commands) = mpsc::channel(CONTROL_MESSAGES);
         let (pull_events_in, pull_events) = mpsc::channel(CONTROL_MESSAGES);
         let (events, _) = broadcast::channel(EVENTS);
+        let (desk, orders) = Desk::open(ORDERS);
         let pulls = driver::Ports {
             commands,
             inbound: transfer,
@@ -108,6 +111,7 @@ impl Server {
             outbound: outbound_in,
             archive_changes,
             archive,
+            orders,
             pulls: commands_in,
             pull_events,
             events: events.clone(),
@@ -126,6 +130,7 @@ impl Server {
             pulls,
             reconciler,
             events,
+            desk,
             _lock: lock,
         })
     }
@@ -138,6 +143,11 @@ impl Server {
     /// What happens from now on. A watcher that falls behind loses the oldest events, nothing else.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Where orders are given.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// Runs until `shutdown`.

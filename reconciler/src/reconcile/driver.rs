@@ -2,6 +2,7 @@
 //!
 //! One task. It decides nothing; it tells the time, carries out, and ends where the ledger fails.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sdcard_indexer::layout::Layout;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::merging::{Merged, Merger};
@@ -18,6 +19,7 @@ use crate::archive::{Archive, ArchiveChange};
 use crate::config::{ArchiveConfig, Config};
 use crate::ledger::{Entry, Ledger, LedgerError};
 use crate::link::{Inbound, Outbound};
+use crate::order::{Answer, Order, OrderError};
 use crate::pull::puller::{PullCommand, PullEvent};
 use crate::spool::Spool;
 use crate::time::Clock;
@@ -32,9 +34,37 @@ pub struct Ports {
     pub outbound: mpsc::Sender<Outbound>,
     pub archive_changes: mpsc::Receiver<ArchiveChange>,
     pub archive: Archive,
+    pub orders: mpsc::Receiver<Asked>,
     pub pulls: mpsc::Sender<PullCommand>,
     pub pull_events: mpsc::Receiver<PullEvent>,
     pub events: broadcast::Sender<Event>,
+}
+
+/// An order, and who waits for the answer.
+#[derive(Debug)]
+pub struct Asked {
+    pub order: Order,
+    pub answer: oneshot::Sender<Result<Answer, OrderError>>,
+}
+
+/// The way by which people's orders reach a running server.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    orders: mpsc::Sender<Asked>,
+}
+
+impl Desk {
+    /// `capacity` orders may wait; a further one waits for room.
+    pub fn open(capacity: usize) -> (Desk, mpsc::Receiver<Asked>) {
+        let (orders, asked) = mpsc::channel(capacity);
+        (Desk { orders }, asked)
+    }
+
+    pub async fn ask(&self, order: Order) -> Result<Answer, OrderError> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Asked { order, answer }).await.map_err(|_| OrderError::Ending)?;
+        answered.await.unwrap_or(Err(OrderError::Ending))
+    }
 }
 
 /// A server's core with all that it stands on.
@@ -46,6 +76,9 @@ pub struct Reconciler {
     spool: Spool,
     merger: Merger,
     merged: mpsc::Receiver<Merged>,
+    /// Who waits for an answer, by the number of the order.
+    askers: BTreeMap<u64, oneshot::Sender<Result<Answer, OrderError>>>,
+    last_order: u64,
     ports: Ports,
 }
 
@@ -69,8 +102,18 @@ impl Reconciler {
         let archive = config.archive.clone();
         let random = StdRng::from_rng(&mut rand::rng());
         let (core, actions) = Core::resume(config, ledger.memory().await?, random, clock.now());
-        let mut reconciler =
-            Reconciler { core, clock, archive, ledger, spool, merger, merged, ports };
+        let mut reconciler = Reconciler {
+            core,
+            clock,
+            archive,
+            ledger,
+            spool,
+            merger,
+            merged,
+            askers: BTreeMap::new(),
+            last_order: 0,
+            ports,
+        };
         reconciler.carry_out(actions).await?;
         Ok(reconciler)
     }
@@ -87,6 +130,7 @@ impl Reconciler {
                 Some(change) = self.ports.archive_changes.recv() => (Input::Archive(change), false),
                 Some(event) = self.ports.pull_events.recv() => (Input::Pull(event), false),
                 Some(merged) = self.merged.recv() => (Input::Merged(merged), false),
+                Some(asked) = self.ports.orders.recv() => (self.number(asked), false),
                 _ = ticks.tick() => (Input::Tick, false),
             };
             let actions = self.core.handle(input, self.clock.now());
@@ -95,6 +139,14 @@ impl Reconciler {
                 return Ok(());
             }
         }
+    }
+
+    fn number(&mut self, Asked { order, answer }: Asked) -> Input {
+        self.last_order += 1;
+        let number = self.last_order;
+        self.askers.retain(|_, asker| !asker.is_closed());
+        self.askers.insert(number, answer);
+        Input::Order { number, order }
     }
 
     /// In their order; what is to be remembered before the next deed, in one go.
@@ -142,6 +194,11 @@ impl Reconciler {
             Action::DiscardSpool(part) => {
                 if let Err(error) = self.spool.remove(part.spool_key()) {
                     tracing::warn!(part = part.0, %error, "a spool file stays behind");
+                }
+            }
+            Action::Answer { number, answer } => {
+                if let Some(asker) = self.askers.remove(&number) {
+                    drop(asker.send(answer));
                 }
             }
             Action::Say(event) => drop(self.ports.events.send(event)),

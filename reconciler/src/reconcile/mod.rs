@@ -172,7 +172,7 @@ impl Core {
             asks: Asks::default(),
             streams: BTreeMap::new(),
             shown: BTreeMap::new(),
-            policies: config.policies().clone(),
+            policies: config.policies().unwrap_or_default(),
             queueing: Queueing::default(),
             jobs: memory.jobs.into_iter().map(|job| (job.id, job)).collect(),
             runs: memory.runs.into_iter().map(|run| (run.id, run)).collect(),

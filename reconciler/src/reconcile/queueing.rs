@@ -218,7 +218,11 @@ impl Core {
 
     /// A policy as the queue knows it.
     fn policy_indices(&self) -> BTreeMap<PolicyName, u16> {
-        self.policies.iter().zip(0..).map(|((policy, _), index)| (policy.name.clone(), index)).collect()
+        self.policies
+            .iter()
+            .zip(0..)
+            .map(|((policy, _), index)| (policy.name.clone(), index))
+            .collect()
     }
 
     /// What runs and what could; and what runs and nothing calls for, or cannot, since its device has gone.

@@ -77,8 +77,13 @@ impl Core {
         let over = |search: &Search| {
             search.until <= now || self.fleet.session(&search.key.device).is_none()
         };
-        let over: Vec<u64> =
-            self.searches.out.iter().filter(|(_, search)| over(search)).map(|(id, _)| *id).collect();
+        let over: Vec<u64> = self
+            .searches
+            .out
+            .iter()
+            .filter(|(_, search)| over(search))
+            .map(|(id, _)| *id)
+            .collect();
         for request in over {
             if let Some(search) = self.searches.out.remove(&request) {
                 self.found(search, Heard::Silent, false);
@@ -100,9 +105,10 @@ impl Core {
         let Some(search) = self.searches.out.get_mut(&request).filter(|s| s.key == *key) else {
             return;
         };
-        let segments = listed.segments.into_iter();
-        let new = segments.filter(|s| s.range.start() >= search.from || search.segments.is_empty());
-        search.segments.extend(new);
+        // An answer that is repeated tells nothing new.
+        let known_until = search.segments.last().map(|last| last.range.start());
+        let is_new = |s: &ListedSegment| known_until.is_none_or(|known| s.range.start() > known);
+        search.segments.extend(listed.segments.into_iter().filter(is_new));
         let is_full = search.segments.len() >= MOST_SEGMENTS;
         let on = |next: &Timestamp| *next > search.from && *next < search.range.end() && !is_full;
         match listed.next.filter(on) {

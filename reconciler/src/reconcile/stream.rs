@@ -203,7 +203,9 @@ impl Stream {
         let removed = |record: &PartRecord| {
             let archived = self.archived.as_ref();
             let piece = record.piece.as_ref().filter(|_| record.state == PartState::Archived);
-            archived.zip(piece).is_some_and(|(archived, piece)| shares(&archived.removed, piece.range))
+            archived
+                .zip(piece)
+                .is_some_and(|(archived, piece)| shares(&archived.removed, piece.range))
         };
         self.parts.values().any(|record| {
             let known = &record.part;
@@ -271,15 +273,13 @@ impl Stream {
         let waiting = self.parts.values().filter(|record| {
             record.state == PartState::Pulling && !self.running.contains(&record.id)
         });
-        let unwanted =
-            waiting.filter(|record| !shares(expected, record.part.range));
+        let unwanted = waiting.filter(|record| !shares(expected, record.part.range));
         unwanted.map(|record| record.id).collect()
     }
 
     pub fn verdicts_entry(&self) -> Entry {
         Entry::Verdicts { key: self.key.clone(), verdicts: self.verdicts.clone() }
     }
-
 }
 
 fn shares(coverage: &Coverage, range: TimeRange) -> bool {
@@ -292,11 +292,8 @@ mod tests {
     use crate::examples::{at, key, now, part, seconds};
 
     const TOLERANCE: Duration = Duration::from_millis(500);
-    const RULES: Rules = Rules {
-        join_tolerance: TOLERANCE,
-        open_gap: Duration::from_secs(60),
-        take_final: false,
-    };
+    const RULES: Rules =
+        Rules { join_tolerance: TOLERANCE, open_gap: Duration::from_secs(60), take_final: false };
 
     fn stream() -> Stream {
         let mut stream = Stream::new(key(), at(0));
