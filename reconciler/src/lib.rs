@@ -20,6 +20,7 @@ pub mod merge;
 pub mod mode;
 pub mod plan;
 pub mod playback;
+pub mod policy;
 pub mod pull;
 pub mod reconcile;
 pub mod seam;
