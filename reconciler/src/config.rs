@@ -13,10 +13,12 @@ use sdcard_indexer::layout::{Layout, LayoutConfig, LayoutError, Preset};
 use sdcard_indexer::time::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use toml::Spanned;
 
 use crate::broker::BrokerConfig;
 use crate::fleet::StreamKey;
 use crate::link::BrokerUrl;
+use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -34,6 +36,12 @@ pub struct Config {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub devices: Vec<DeviceConfig>,
+    /// Devices under one name, for policies to share.
+    #[serde(rename = "group", skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Spanned<Group>>,
+    /// What should be recorded, and when it is pulled. The first that matches a stream counts.
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Spanned<Policy>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,11 +125,21 @@ pub struct PullConfig {
     pub max_active_parts_per_device: usize,
     /// Pulling stops before less than this is left on the spool's disk.
     pub min_free_mib: u64,
+    /// Of everything that is pulled together; 0: no limit.
+    pub kbit_per_second: u64,
+    /// From each device, whatever its policy allows; 0: no limit.
+    pub kbit_per_second_per_device: u64,
 }
 
 impl Default for PullConfig {
     fn default() -> Self {
-        PullConfig { max_active_parts: 16, max_active_parts_per_device: 2, min_free_mib: 512 }
+        PullConfig {
+            max_active_parts: 16,
+            max_active_parts_per_device: 2,
+            min_free_mib: 512,
+            kbit_per_second: 0,
+            kbit_per_second_per_device: 0,
+        }
     }
 }
 
@@ -146,6 +164,9 @@ pub enum ConfigError {
     /// `source` names line and key, and what is allowed.
     #[error("{path}: {source}")]
     Parse { path: PathBuf, source: toml::de::Error },
+    /// What a policy or group says does not go together, or with the others.
+    #[error("{path}: line {line}: {source}")]
+    Policies { path: PathBuf, line: usize, source: PolicyError },
 }
 
 impl Config {
@@ -173,6 +194,11 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let config: Config = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        config.build_policies().map_err(|(offset, source)| ConfigError::Policies {
+            path: path.to_owned(),
+            line: text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1,
+            source,
+        })?;
         Ok(config.located(path))
     }
 
@@ -199,6 +225,25 @@ impl Config {
     /// Where the archive's index is kept; it can be deleted at any time.
     pub fn index_dir(&self) -> PathBuf {
         self.server.state_dir.join("index")
+    }
+
+    /// The policies of the file, in its order, and behind them the one for everything else.
+    pub fn policies(&self) -> Result<Policies, PolicyError> {
+        self.build_policies().map_err(|(_, error)| error)
+    }
+
+    /// With the place in the file of what is refused.
+    fn build_policies(&self) -> Result<Policies, (usize, PolicyError)> {
+        let mut policies = Policies::default();
+        for group in &self.groups {
+            let at_group = |error| (group.span().start, error);
+            policies.add_group(group.get_ref().clone()).map_err(at_group)?;
+        }
+        for policy in &self.policies {
+            let at_policy = |error| (policy.span().start, error);
+            policies.upsert(policy.get_ref().clone(), Origin::File).map_err(at_policy)?;
+        }
+        Ok(policies)
     }
 
     /// The streams that are known before any device speaks.
@@ -244,6 +289,16 @@ impl ArchiveConfig {
 impl PullConfig {
     pub fn min_free_bytes(&self) -> u64 {
         self.min_free_mib.saturating_mul(1 << 20)
+    }
+
+    /// Of everything that is pulled together; 0: no limit.
+    pub const fn bytes_per_second(&self) -> u64 {
+        bytes_of_kbit(self.kbit_per_second)
+    }
+
+    /// From each device; 0: no limit.
+    pub const fn bytes_per_second_per_device(&self) -> u64 {
+        bytes_of_kbit(self.kbit_per_second_per_device)
     }
 }
 
@@ -380,10 +435,65 @@ mod tests {
                 "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []",
                 "line 1",
             ),
+            ("\n[pull]\nkbit_per_second = -1", "line 3"),
         ] {
             let error = refused(text);
             assert!(error.contains("/etc/gapless.toml") && error.contains(line), "{error}");
         }
+    }
+
+    #[test]
+    fn a_refused_policy_is_named_with_its_line_and_key() {
+        let night = "schedule = { cron = \"0 23 * * *\", time_zone = \"UTC\", window = \"6h\" }";
+        let broken =
+            |schedule: &str| format!("modes = [\"scheduled\"]\nschedule = {{ {schedule} }}");
+        for (lines, line, named) in [
+            ("devices = [\"b*c\"]", 4, "b*c"),
+            ("devices = [\"*\"]\nprioritty = 1", 5, "prioritty"),
+            ("devices = [\"*\"]\nrecord = { hours = [\"Mon 6-7\"] }", 5, "Mon 6-7"),
+            (
+                "devices = [\"*\"]\nnetworks = [\n  \"wifi\",\n  \"10.0.0.0/99\",\n]",
+                5,
+                "10.0.0.0/99",
+            ),
+            ("devices = [\"*\"]\nretention = \"1 month\"", 5, "1 month"),
+            ("devices = [\"*\"]\ntime_zone = \"Mars/Base\"", 5, "Mars/Base"),
+            (
+                &broken("cron = \"0 24 * * *\", time_zone = \"UTC\", window = \"6h\""),
+                5,
+                "0 24 * * *",
+            ),
+            (&broken("cron = \"0 23 * * *\", time_zone = \"Mars\", window = \"6h\""), 5, "Mars"),
+            (&broken("cron = \"0 23 * * *\", time_zone = \"UTC\", window = \"0h\""), 5, "0h"),
+            (&broken("cron = \"0 23 * * *\", time_zone = \"UTC\""), 5, "window"),
+            ("", 2, "devices"),
+            ("groups = [\"shift\"]", 2, "`shift`"),
+            ("devices = [\"*\"]\nmodes = []", 2, "modes"),
+            ("devices = [\"*\"]\nmodes = [\"scheduled\"]", 2, "schedule"),
+            (&format!("devices = [\"*\"]\n{night}"), 2, "modes"),
+            ("devices = [\"*\"]\nrecord = { hours = [\"Mon 06:00-07:00\"] }", 2, "time_zone"),
+            ("devices = [\"*\"]\n\n[[policy]]\nname = \"night\"\ndevices = [\"*\"]", 6, "twice"),
+            ("devices = [\"*\"]\n\n[[group]]\nname = \"shift\"\ndevices = []", 6, "`shift`"),
+        ] {
+            let error = refused(&format!("\n[[policy]]\nname = \"night\"\n{lines}\n"));
+            let place = format!("line {line}");
+            for part in ["/etc/gapless.toml", place.as_str(), named] {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn policies_and_groups_of_the_file_survive_printing() {
+        let text = include_str!("../gapless.example.toml").replace("\n#:", "\n");
+        let config = Config::parse(&text, Path::new("/etc/gapless.toml")).unwrap();
+        let policies = config.policies().unwrap();
+        let names: Vec<&str> = policies.iter().map(|(policy, _)| policy.name.as_str()).collect();
+        assert_eq!(names, ["body-worn", "shop", "default"]);
+        let printed = toml::to_string(&config).unwrap();
+        let again = Config::parse(&printed, Path::new("/etc/gapless.toml")).unwrap();
+        assert_eq!(again.policies().unwrap(), policies);
+        assert_eq!(toml::to_string(&again).unwrap(), printed);
     }
 
     #[test]
