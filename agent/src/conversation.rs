@@ -26,7 +26,7 @@ use sdcard_indexer::identity::StreamId;
 use crate::advertise::Advertise;
 use crate::serve::{self, Chunk, Serve};
 
-pub use crate::advertise::Views;
+pub use crate::advertise::{Standing, Views};
 pub use crate::serve::{CloseCause, PartBytes, PartHandle, PartRead};
 pub use questions::{Answer, Asker, MAX_QUESTIONS, Question, Wanted};
 

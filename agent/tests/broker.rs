@@ -322,6 +322,20 @@ async fn what_stands_on_the_card_is_listed_without_a_look_into_it() {
 }
 
 #[tokio::test]
+async fn when_footage_will_go_is_told_once_a_closed_recording_shows_how_fast_the_card_fills() {
+    let mut bench = Bench::start().await;
+    let _agent = Agent::start(&bench);
+    let overwriting = bench
+        .until("a forecast", |heard| match heard {
+            Heard::Coverage(report) => report.overwriting,
+            _ => None,
+        })
+        .await;
+    assert_eq!(overwriting.horizon_ms_per_second, 1_000);
+    assert!(overwriting.horizon_goes_at > recorded().end());
+}
+
+#[tokio::test]
 async fn questions_that_make_no_sense_are_refused() {
     let mut bench = Bench::start().await;
     let _agent = Agent::start(&bench);
