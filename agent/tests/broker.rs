@@ -136,6 +136,15 @@ async fn a_part_is_found_pulled_on_credit_and_ends_with_the_digest_of_its_bytes(
 }
 
 #[tokio::test]
+async fn the_device_tells_how_it_reaches_the_broker() {
+    let mut bench = Bench::start().await;
+    let _agent = Agent::start(&bench);
+    let network = bench.online().await.network;
+    assert_eq!(network.link, "loopback");
+    assert_eq!(network.address, Some([127, 0, 0, 1].into()));
+}
+
+#[tokio::test]
 async fn a_resumed_transfer_ends_with_the_digest_of_the_whole_part() {
     let mut bench = Bench::start().await;
     let _agent = Agent::start(&bench);
