@@ -248,7 +248,9 @@ impl Candidate {
         ends.take(MAX_ROOT_DEPTH + 1).find_map(|begin| {
             let (root, name) = path.split_at_checked(begin)?;
             let mut templates = self.templates.iter();
-            let (fields, camera) = templates.find_map(|template| template.read_camera(name))?;
+            let (fields, camera) =
+                templates.find_map(|template| template.read_camera(name.as_bytes()))?;
+            let camera = camera.and_then(|camera| std::str::from_utf8(camera).ok());
             let (start, is_unix) = (start_in_utc(&fields)?, fields.unix_seconds.is_some());
             let modified = sample.modified;
             let root = Path::new(root.trim_end_matches('/'));

@@ -29,16 +29,19 @@ mod field;
 mod preset;
 mod template;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{InvalidId, check_id};
+use crate::segment::path_bytes;
 use crate::time::Timestamp;
 
 pub use detect::{Guess, Sample, detect};
@@ -48,6 +51,9 @@ use template::{PLACEHOLDERS, Template};
 
 /// The time zone that a configuration gets where it names none: that of the machine.
 const LOCAL: &str = "local";
+
+/// Room for a name that is made: most are shorter.
+const NAME_BYTES: usize = 48;
 
 /// What a name tells of its segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +75,8 @@ pub struct Layout {
     template: Template,
     further: Vec<Template>,
     zone: TimeZone,
+    /// Of a zone whose clocks are never changed.
+    always: Option<Offset>,
 }
 
 /// A layout as a configuration writes it: `layout = "mediamtx"` or `template = "…"`, and the rest where needed.
@@ -147,7 +155,7 @@ impl Layout {
     /// `relative_path` is relative to the stream's root. A local time that daylight saving time skips is
     /// taken for one on either side of the skip, with an uncertainty that holds both.
     pub fn parse(&self, relative_path: &Path) -> Option<NamedTime> {
-        let name = relative_path.to_str()?;
+        let name = path_bytes(relative_path);
         let mut templates = std::iter::once(&self.template).chain(&self.further);
         let (template, fields) =
             templates.find_map(|template| Some((template, template.read(name)?)))?;
@@ -164,9 +172,24 @@ impl Layout {
     ///
     /// [`Layout::parse`] of it gives a time that holds `start` within its uncertainty.
     pub fn path_for(&self, start: Timestamp, counter: u32) -> PathBuf {
+        PathBuf::from(OsString::from_vec(self.name_for(start, counter)))
+    }
+
+    /// Whether this is what [`Layout::path_for`] makes.
+    pub(crate) fn makes(&self, path: &Path, start: Timestamp, counter: u32) -> bool {
+        path_bytes(path) == self.name_for(start, counter)
+    }
+
+    fn name_for(&self, start: Timestamp, counter: u32) -> Vec<u8> {
+        let mut name = Vec::with_capacity(NAME_BYTES);
+        self.template.write(&self.fields_of(start, counter), &mut name);
+        name
+    }
+
+    fn fields_of(&self, start: Timestamp, counter: u32) -> Fields {
         let civil = self.zone.to_datetime(start.to_jiff());
         let nanos = start.as_nanos();
-        let fields = Fields {
+        Fields {
             year: Some(civil.year().into()),
             month: Some(civil.month().into()),
             day: Some(civil.day().into()),
@@ -177,8 +200,7 @@ impl Layout {
             unix_seconds: Some(nanos.div_euclid(1_000_000_000)),
             counter: Some(counter.into()),
             fraction_step_ns: 0,
-        };
-        PathBuf::from(self.template.write(&fields))
+        }
     }
 
     /// One step of the finest field of the names that [`Layout::path_for`] writes.
@@ -195,6 +217,10 @@ impl Layout {
     /// The first instant whose local time lies in `[civil, civil + step)`, in nanoseconds, and how far
     /// behind it the last such instant ends.
     fn extent(&self, civil: DateTime, step: Duration) -> Option<(i64, Duration)> {
+        if let Some(offset) = self.always {
+            let start = offset.to_timestamp(civil).ok()?;
+            return Some((i64::try_from(start.as_nanosecond()).ok()?, step));
+        }
         let nanosecond = SignedDuration::from_nanos(1);
         let last = civil.checked_add(step).and_then(|end| end.checked_sub(nanosecond)).ok()?;
         let earliest = self.zone.to_ambiguous_timestamp(civil).earlier().ok()?;
@@ -207,13 +233,13 @@ impl Layout {
 
 /// One step of the finest field.
 fn step(template: &Template, fields: &Fields) -> Duration {
-    if template.holds(Field::Fraction) {
-        return Duration::from_nanos(fields.fraction_step_ns.into());
+    match template.finest {
+        Field::Fraction => Duration::from_nanos(fields.fraction_step_ns.into()),
+        Field::UnixSeconds | Field::Second => Duration::from_secs(1),
+        Field::Minute => Duration::from_secs(60),
+        Field::Hour => Duration::from_secs(3_600),
+        _ => Duration::from_secs(86_400),
     }
-    let seconds =
-        [(Field::UnixSeconds, 1), (Field::Second, 1), (Field::Minute, 60), (Field::Hour, 3_600)];
-    let finest = seconds.into_iter().find(|(field, _)| template.holds(*field));
-    Duration::from_secs(finest.map_or(86_400, |(_, seconds)| seconds))
 }
 
 fn unix_nanos(seconds: i64, fields: &Fields) -> Option<i64> {
@@ -279,7 +305,8 @@ impl TryFrom<LayoutConfig> for Layout {
             (None, Some(name)) => zone(name)?,
             (None, None) => zone(LOCAL)?,
         };
-        Ok(Layout { config, template, further, zone })
+        let always = zone.to_fixed_offset().ok();
+        Ok(Layout { config, template, further, zone, always })
     }
 }
 
