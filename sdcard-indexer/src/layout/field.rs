@@ -12,7 +12,6 @@ const SHORT_YEAR_BASE: i64 = 2000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Field {
     Year,
-    ShortYear,
     Month,
     Day,
     Hour,
@@ -21,12 +20,21 @@ pub(super) enum Field {
     Fraction,
     UnixSeconds,
     Counter,
+    ShortYear,
 }
 
 impl Field {
     /// Those that are finer than a day.
     pub(super) const FINEST_FIRST: [Field; 5] =
         [Field::Fraction, Field::UnixSeconds, Field::Second, Field::Minute, Field::Hour];
+
+    const SLOTS: usize = 9;
+
+    /// The two ways to write a year are one number.
+    #[inline]
+    fn slot(self) -> usize {
+        if self == Field::ShortYear { Field::Year as usize } else { self as usize }
+    }
 
     pub(super) fn of_letter(letter: char) -> Option<Field> {
         Some(match letter {
@@ -134,48 +142,24 @@ fn push_number(name: &mut Vec<u8>, value: i64, least_digits: usize) {
 /// The numbers of one name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Fields {
-    pub year: Option<i64>,
-    pub month: Option<i64>,
-    pub day: Option<i64>,
-    pub hour: Option<i64>,
-    pub minute: Option<i64>,
-    pub second: Option<i64>,
-    pub fraction_ns: Option<i64>,
-    pub unix_seconds: Option<i64>,
-    pub counter: Option<i64>,
+    /// By [`Field::slot`].
+    numbers: [Option<i64>; Field::SLOTS],
     /// What one step of the last fraction digit is worth; zero where there is no fraction.
     pub fraction_step_ns: u32,
 }
 
 impl Fields {
-    fn get(&self, field: Field) -> Option<i64> {
-        match field {
-            Field::Year | Field::ShortYear => self.year,
-            Field::Month => self.month,
-            Field::Day => self.day,
-            Field::Hour => self.hour,
-            Field::Minute => self.minute,
-            Field::Second => self.second,
-            Field::Fraction => self.fraction_ns,
-            Field::UnixSeconds => self.unix_seconds,
-            Field::Counter => self.counter,
-        }
+    /// Of a fraction, nanoseconds.
+    #[inline]
+    pub(super) fn get(&self, field: Field) -> Option<i64> {
+        self.numbers.get(field.slot()).copied().flatten()
     }
 
     /// A field may stand in a template twice (a date in both directory and file name); `None` where
     /// the two disagree.
-    fn set(&mut self, field: Field, value: i64) -> Option<()> {
-        let slot = match field {
-            Field::Year | Field::ShortYear => &mut self.year,
-            Field::Month => &mut self.month,
-            Field::Day => &mut self.day,
-            Field::Hour => &mut self.hour,
-            Field::Minute => &mut self.minute,
-            Field::Second => &mut self.second,
-            Field::Fraction => &mut self.fraction_ns,
-            Field::UnixSeconds => &mut self.unix_seconds,
-            Field::Counter => &mut self.counter,
-        };
+    #[inline]
+    pub(super) fn set(&mut self, field: Field, value: i64) -> Option<()> {
+        let slot = self.numbers.get_mut(field.slot())?;
         (*slot.get_or_insert(value) == value).then_some(())
     }
 }

@@ -159,9 +159,9 @@ impl Layout {
         let mut templates = std::iter::once(&self.template).chain(&self.further);
         let (template, fields) =
             templates.find_map(|template| Some((template, template.read(name)?)))?;
-        let step = step(template, &fields);
-        let counter = fields.counter.map(u32::try_from).transpose().ok()?;
-        let (start, uncertainty) = match fields.unix_seconds {
+        let step = step(template, fields.fraction_step_ns);
+        let counter = fields.get(Field::Counter).map(u32::try_from).transpose().ok()?;
+        let (start, uncertainty) = match fields.get(Field::UnixSeconds) {
             Some(seconds) => (unix_nanos(seconds, &fields)?, step),
             None => self.extent(civil(&fields)?, step)?,
         };
@@ -189,24 +189,27 @@ impl Layout {
     fn fields_of(&self, start: Timestamp, counter: u32) -> Fields {
         let civil = self.zone.to_datetime(start.to_jiff());
         let nanos = start.as_nanos();
-        Fields {
-            year: Some(civil.year().into()),
-            month: Some(civil.month().into()),
-            day: Some(civil.day().into()),
-            hour: Some(civil.hour().into()),
-            minute: Some(civil.minute().into()),
-            second: Some(civil.second().into()),
-            fraction_ns: Some(nanos.rem_euclid(1_000_000_000)),
-            unix_seconds: Some(nanos.div_euclid(1_000_000_000)),
-            counter: Some(counter.into()),
-            fraction_step_ns: 0,
+        let numbers = [
+            (Field::Year, civil.year().into()),
+            (Field::Month, civil.month().into()),
+            (Field::Day, civil.day().into()),
+            (Field::Hour, civil.hour().into()),
+            (Field::Minute, civil.minute().into()),
+            (Field::Second, civil.second().into()),
+            (Field::Fraction, nanos.rem_euclid(1_000_000_000)),
+            (Field::UnixSeconds, nanos.div_euclid(1_000_000_000)),
+            (Field::Counter, counter.into()),
+        ];
+        let mut fields = Fields::default();
+        for (field, number) in numbers {
+            fields.set(field, number);
         }
+        fields
     }
 
     /// One step of the finest field of the names that [`Layout::path_for`] writes.
     pub fn resolution(&self) -> Duration {
-        let fraction_step_ns = 10_u32.pow(9 - FRACTION_DIGITS);
-        step(&self.template, &Fields { fraction_step_ns, ..Fields::default() })
+        step(&self.template, 10_u32.pow(9 - FRACTION_DIGITS))
     }
 
     /// What names are made by; the first where a preset has several.
@@ -232,9 +235,9 @@ impl Layout {
 }
 
 /// One step of the finest field.
-fn step(template: &Template, fields: &Fields) -> Duration {
+fn step(template: &Template, fraction_step_ns: u32) -> Duration {
     match template.finest {
-        Field::Fraction => Duration::from_nanos(fields.fraction_step_ns.into()),
+        Field::Fraction => Duration::from_nanos(fraction_step_ns.into()),
         Field::UnixSeconds | Field::Second => Duration::from_secs(1),
         Field::Minute => Duration::from_secs(60),
         Field::Hour => Duration::from_secs(3_600),
@@ -243,20 +246,20 @@ fn step(template: &Template, fields: &Fields) -> Duration {
 }
 
 fn unix_nanos(seconds: i64, fields: &Fields) -> Option<i64> {
-    seconds.checked_mul(1_000_000_000)?.checked_add(fields.fraction_ns.unwrap_or(0))
+    seconds.checked_mul(1_000_000_000)?.checked_add(fields.get(Field::Fraction).unwrap_or(0))
 }
 
 /// `None` where no calendar has it: a 13th month, a 60th second.
 fn civil(fields: &Fields) -> Option<DateTime> {
-    let small = |value: Option<i64>| i8::try_from(value.unwrap_or(0)).ok();
+    let small = |field: Field| i8::try_from(fields.get(field).unwrap_or(0)).ok();
     DateTime::new(
-        i16::try_from(fields.year?).ok()?,
-        small(fields.month)?,
-        small(fields.day)?,
-        small(fields.hour)?,
-        small(fields.minute)?,
-        small(fields.second)?,
-        i32::try_from(fields.fraction_ns.unwrap_or(0)).ok()?,
+        i16::try_from(fields.get(Field::Year)?).ok()?,
+        small(Field::Month)?,
+        small(Field::Day)?,
+        small(Field::Hour)?,
+        small(Field::Minute)?,
+        small(Field::Second)?,
+        i32::try_from(fields.get(Field::Fraction).unwrap_or(0)).ok()?,
     )
     .ok()
 }
