@@ -590,6 +590,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_known_by_its_path_behind_the_one_that_was_seen_before() {
+        let mut rows = Rows::new(layout(), JOIN);
+        let odd = |seconds| seconds == 300;
+        let paths: Vec<PathBuf> = (0..600).map(|seconds| path(seconds, 0, odd(seconds))).collect();
+        paths.iter().for_each(|path| rows.insert(row(path), path));
+        rows.begin_round();
+        for (seconds, path) in (0..).zip(&paths) {
+            let key = row(path).key();
+            match rows.see_next(path) {
+                Some(seen) => assert_eq!(seen, key),
+                None => assert!(odd(seconds) && rows.see(key), "{seconds}"),
+            }
+        }
+        assert_eq!(rows.unseen().count(), 0);
+
+        rows.begin_round();
+        assert_eq!(rows.see_next(&paths[1]), None);
+        assert!(rows.see(row(&paths[1]).key()));
+        assert_eq!(rows.see_next(&paths[1]), None);
+        rows.remove(row(&paths[0]).key());
+        assert_eq!(rows.see_next(&paths[2]), None, "rows have moved");
+        assert_eq!(rows.unseen().count(), 598);
+    }
+
+    #[test]
     fn what_is_recorded_last_leaves_full_blocks_behind() {
         let mut rows = Rows::new(layout(), JOIN);
         for seconds in 0..10_000 {

@@ -230,7 +230,7 @@ impl Table {
         true
     }
 
-    /// As [`Table::observe`], where that takes no time to be told: of the file behind the one observed last.
+    /// As [`Table::observe`], of the file that comes behind the one observed last, whose time need not be told.
     /// False: it is another one, and has to be observed.
     pub fn observe_next(&mut self, path: &Path, stamp: FileStamp, now: Timestamp) -> bool {
         let next = self.rows.see_next(path);
