@@ -202,7 +202,8 @@ async fn all_settled(depot: &Depot, truth: TimeRange) {
 /// Placed by its closing alone, its edges are known to a second or so.
 fn inner(truth: TimeRange) -> TimeRange {
     let margin = Duration::from_secs(2);
-    TimeRange::new(truth.start().saturating_add(margin), truth.end().saturating_sub(margin)).unwrap()
+    TimeRange::new(truth.start().saturating_add(margin), truth.end().saturating_sub(margin))
+        .unwrap()
 }
 
 async fn timeline(depot: &Depot, device: &str, range: TimeRange) -> Option<Timeline> {

@@ -39,11 +39,15 @@ async fn what_a_window_leaves_the_next_one_takes_up_where_it_was() {
     let media_bytes = std::fs::metadata(card.root().join(NAMING.path(start()))).unwrap().len();
     let mut server = depot.start_server().unwrap();
     let _agent = unit.start_agent().unwrap();
-    let first = closed_after(&depot, |bytes| bytes > 0, async || {
-        // In the middle of the run, the server is killed and starts again.
-        unit.link.passed(Direction::ToServer, media_bytes / 5).await;
-        server.restart().await.unwrap();
-    });
+    let first = closed_after(
+        &depot,
+        |bytes| bytes > 0,
+        async || {
+            // In the middle of the run, the server is killed and starts again.
+            unit.link.passed(Direction::ToServer, media_bytes / 5).await;
+            server.restart().await.unwrap();
+        },
+    );
     let first = first.await;
     let left = &first.device(&unit.device).left;
     assert!(left.iter().all(|left| left.why.contains("window")), "{first:#?}");
