@@ -427,7 +427,7 @@ mod tests {
             ("devices = [\"*\"]\nrecord = { hours = [\"Mon 6-7\"] }", 5, "Mon 6-7"),
             (
                 "devices = [\"*\"]\nnetworks = [\n  \"wifi\",\n  \"10.0.0.0/99\",\n]",
-                7,
+                5,
                 "10.0.0.0/99",
             ),
             ("devices = [\"*\"]\nretention = \"1 month\"", 5, "1 month"),

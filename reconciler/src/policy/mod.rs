@@ -31,7 +31,7 @@ mod zone;
 
 pub use device::{DevicePattern, DevicePatternError, Group, GroupName};
 pub use hours::WeeklyHours;
-pub use list::{MOST_POLICIES, Origin, Policies, PolicyError};
+pub use list::{DEFAULT_NAME, MOST_POLICIES, Origin, Policies, PolicyError};
 pub use network::{NetworkRule, NetworkRuleError};
 pub use schedule::Schedule;
 pub use show::Run;
