@@ -191,11 +191,12 @@ pub(super) fn outcome(job: &Job) -> String {
     if job.whole {
         return format!("all of it is archived, {}", text::seconds(job.range.seconds));
     }
+    let open = if job.state == JobState::Open { "still to come" } else { "not come" };
     let parts = [
         ("archived", job.archived_s),
         ("lost", job.lost_s),
         ("failed", job.failed_s),
-        ("still open", job.open_s),
+        (open, job.open_s),
     ];
     let told = parts.into_iter().filter(|(word, length)| *length > 0.0 || *word == "archived");
     let told: Vec<String> =

@@ -182,7 +182,7 @@ mod tests {
             print_list(&[run(closed)], &mut out).unwrap();
             print_one(&run(closed), &mut out).unwrap();
             let text = assert_fits(&out);
-            for part in ["1m 30s", "8.6 MiB in 2 parts", "waits for ethernet", "4d 15h"] {
+            for part in ["1m 30s", "8.6 MiB in 2 parts", "ethernet or 10.20.0.0/16", "4d 15h"] {
                 assert!(text.contains(part), "{part} is not in\n{text}");
             }
         }
