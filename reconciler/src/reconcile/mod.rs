@@ -421,3 +421,6 @@ fn differs(old: &[Stretch], new: &[Stretch]) -> bool {
             .zip(new)
             .any(|(old, new)| old.state != new.state || old.range.start() != new.range.start())
 }
+
+#[cfg(test)]
+mod tests;
