@@ -387,11 +387,11 @@ impl Core {
     fn tick(&mut self) {
         let silent = self.fleet.tick(self.now.monotonic);
         self.follow(silent);
+        self.keep_runs();
         if self.now.monotonic.since(self.evaluated) >= EVALUATE {
             self.evaluated = self.now.monotonic;
             self.evaluate_all();
         }
-        self.keep_runs();
         self.expire_jobs();
         self.expire_searches();
         self.merge_again();
