@@ -107,7 +107,8 @@ fn print_list(runs: &[Run], out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(super) fn print_one(run: &Run, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}: policy {}, {}", run.id, run.policy, run.state.word())?;
+    writeln!(out, "{}: {}", run.id, run.state.word())?;
+    text::row(out, "policy", run.policy.as_str())?;
     text::row(out, "window", &text::range(&run.range))?;
     let closed = run.closed.map(|closed| format!(" to {}", second_of(closed)));
     let closed = closed.unwrap_or_default();
