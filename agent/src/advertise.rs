@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::message::{BootMillis, ConnectionId, CoverageReport};
+use protocol::message::{BootMillis, ConnectionId, CoverageReport, Overwriting};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::index::StreamView;
@@ -17,15 +17,26 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 const DEBOUNCE_MS: u64 = 500;
 /// Under constant change a stream is reported so often.
 const CHANGE_EVERY_MS: u64 = 2_000;
-/// A moved horizon or `final_until` alone is reported so often.
+/// What moves at the edges alone, as the horizon or `final_until`, is reported so often.
 const EDGES_EVERY_MS: u64 = 10_000;
 /// Ranges in one report, which is then about 40 KB.
 const MAX_RANGES: usize = 2_000;
 /// Windows kept apart; more are reported as one.
 const MAX_WINDOWS: usize = 16;
 
-/// All that is told of the card: the coverage of each of its streams.
-pub type Views = BTreeMap<StreamId, StreamView>;
+/// What is overwritten when is told anew once it has moved so far: by the larger of these, of what is ahead.
+const OVERWRITING_MOVED: Duration = Duration::from_secs(60);
+const OVERWRITING_MOVED_PERCENT: u32 = 5;
+
+/// What is told of a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    pub view: StreamView,
+    pub overwriting: Option<Overwriting>,
+}
+
+/// All that is told of the card: how each of its streams stands.
+pub type Views = BTreeMap<StreamId, Standing>;
 
 #[derive(Debug, Default)]
 pub struct Advertise {
@@ -53,11 +64,11 @@ impl Advertise {
     }
 
     pub fn update(&mut self, now: BootMillis, views: &Views) {
-        for (id, view) in views {
+        for (id, standing) in views {
             match self.streams.get_mut(id) {
-                Some(stream) => stream.update(now, view),
+                Some(stream) => stream.update(now, standing),
                 None => {
-                    self.streams.insert(id.clone(), Stream::new(view.clone()));
+                    self.streams.insert(id.clone(), Stream::new(standing.clone()));
                 }
             }
         }
@@ -80,6 +91,9 @@ impl Advertise {
 #[derive(Debug)]
 struct Stream {
     view: StreamView,
+    overwriting: Option<Overwriting>,
+    /// As the last report said.
+    told_overwriting: Option<Overwriting>,
     generation: u64,
     /// Where the server may know something else than the view says.
     unsent: Coverage,
@@ -93,9 +107,12 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(view: StreamView) -> Self {
+    fn new(standing: Standing) -> Self {
+        let Standing { view, overwriting } = standing;
         Stream {
             view,
+            overwriting,
+            told_overwriting: None,
             generation: 0,
             unsent: all_of_time().into(),
             urgent: true,
@@ -111,7 +128,8 @@ impl Stream {
         self.urgent = true;
     }
 
-    fn update(&mut self, now: BootMillis, view: &StreamView) {
+    fn update(&mut self, now: BootMillis, standing: &Standing) {
+        let Standing { view, overwriting } = standing;
         let changed = changed_windows(&self.view.held, &view.held)
             .union(&changed_windows(&self.view.gone, &view.gone));
         if !changed.is_empty() {
@@ -124,8 +142,13 @@ impl Stream {
                 self.unsent = hull.into();
             }
         }
-        self.edges_moved |= edges(&self.view) != edges(view);
+        let overwriting_moved = match (&self.told_overwriting, overwriting) {
+            (Some(told), Some(new)) => has_moved(told, new, view),
+            (told, new) => told != new,
+        };
+        self.edges_moved |= edges(&self.view) != edges(view) || overwriting_moved;
         self.view = view.clone();
+        self.overwriting = *overwriting;
     }
 
     fn due_at(&self) -> Option<BootMillis> {
@@ -176,8 +199,9 @@ impl Stream {
             final_until: unsent_from.map_or(view.final_until, |from| from.min(view.final_until)),
             tier: view.tier as u8,
             uncertainty_ns: u64::try_from(uncertainty.as_nanos()).unwrap_or(u64::MAX),
-            overwriting: None,
+            overwriting: self.overwriting,
         };
+        self.told_overwriting = self.overwriting;
         self.generation += 1;
         self.urgent = !self.unsent.is_empty();
         self.edges_moved = false;
@@ -197,6 +221,17 @@ fn changed_windows(before: &Coverage, after: &Coverage) -> Coverage {
 
 fn edges(view: &StreamView) -> impl PartialEq + use<> {
     (view.horizon, view.final_until, view.tier, view.uncertainty())
+}
+
+/// Far enough to be told for that alone: the further ahead something is, the less exact it can be known.
+fn has_moved(told: &Overwriting, new: &Overwriting, view: &StreamView) -> bool {
+    let (before, after) = (told.horizon_ms_per_second, new.horizon_ms_per_second);
+    let speed_moved = u64::from(before.abs_diff(after)) * 100
+        > u64::from(before) * u64::from(OVERWRITING_MOVED_PERCENT);
+    let newest = view.held.hull().map_or(new.horizon_goes_at, |hull| hull.end());
+    let ahead = new.horizon_goes_at.since(newest);
+    let allowed = (ahead * OVERWRITING_MOVED_PERCENT / 100).max(OVERWRITING_MOVED);
+    speed_moved || told.horizon_goes_at.distance(new.horizon_goes_at) > allowed
 }
 
 /// As much of `window`, from its start, as one report carries.

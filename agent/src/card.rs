@@ -4,6 +4,7 @@
 //! part are hashed as they are read, so that they are read once. Everybody else sends a [`Command`] and
 //! gets one [`Reply`]; both channels hold all that may be outstanding, so nobody ever waits for room.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -25,7 +26,7 @@ use sdcard_indexer::time::TimeRange;
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::advertise::Views;
+use crate::advertise::{Standing, Views};
 use crate::bucket::Bucket;
 use crate::clock;
 use crate::config::Config;
@@ -33,6 +34,7 @@ use crate::conversation::{
     Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, Wanted,
 };
 use crate::listing::listing;
+use crate::outlook::Outlook;
 
 /// The questions and one read.
 const MAX_OUTSTANDING: usize = MAX_QUESTIONS + 1;
@@ -189,7 +191,7 @@ struct CardThread {
     clock: Option<clock::Watch>,
     /// `None` where the kernel gives none: then only sweeps and open segments are looked at.
     watcher: Option<Watcher>,
-    streams: Vec<StreamId>,
+    outlooks: BTreeMap<StreamId, Outlook>,
     orders: Receiver<Command>,
     answers: mpsc::Sender<Reply>,
     views: watch::Sender<Views>,
@@ -216,13 +218,14 @@ impl CardThread {
         let watcher = Watcher::new(roots, index_config.scan)
             .inspect_err(|error| tracing::warn!(%error, "changes are found by sweeps only"))
             .ok();
+        let outlooks = config.streams.iter().map(|stream| (stream.id.clone(), Outlook::default()));
         let believes = clock::trust(config.clock.believe).is_some();
         let clock = believes.then(|| clock::Watch::new(config.clock.synchronised_file.clone()));
         Ok(CardThread {
             clock: clock.transpose().map_err(CardError::BootId)?,
             index: Index::open_with(index_config, stores)?,
             watcher,
-            streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
+            outlooks: outlooks.collect(),
             orders,
             answers,
             views,
@@ -416,12 +419,23 @@ impl CardThread {
         if sweep.durability_changed {
             tracing::info!(durability = ?self.index.durability(), "how the index is kept changed");
         }
+        self.show();
+    }
+
+    /// Lets everybody else know how each stream stands.
+    fn show(&mut self) {
+        let (now, shown) = (clock::boottime(), clock::realtime());
+        let CardThread { index, outlooks, .. } = self;
         self.views.send_if_modified(|views| {
             let mut changed = false;
-            for id in &self.streams {
-                let Some(view) = self.index.stream(id) else { continue };
-                if views.get(id) != Some(view) {
-                    views.insert(id.clone(), view.clone());
+            for (id, outlook) in outlooks {
+                let Some(view) = index.stream(id) else { continue };
+                let forecast = |horizon| index.overwritten_at(id, horizon, shown);
+                let overwriting = outlook.of(now, view.horizon, forecast);
+                let same =
+                    |known: &Standing| known.view == *view && known.overwriting == overwriting;
+                if !views.get(id).is_some_and(same) {
+                    views.insert(id.clone(), Standing { view: view.clone(), overwriting });
                     changed = true;
                 }
             }

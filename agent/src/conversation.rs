@@ -4,11 +4,14 @@
 //! to be carried out. It touches no socket, card, clock or file and needs no runtime, so that it can be run
 //! against simulated ones; in an agent, `session` carries its decisions out.
 //!
-//! A driver owes it: one [`Event::Network`] for each [`Action::LookAtNetwork`]; one [`Event::ControlSent`]
-//! for each [`Action::Subscribe`] and [`Action::Publish`], and one [`Event::ChunkSent`] for each
-//! [`Action::SendChunk`], once these left the MQTT client; one [`Event::Answered`] for each [`Action::Ask`]
-//! and one [`Event::Read`] for each [`Action::Read`], also where the link was lost in between; and any
-//! event, [`Event::Tick`] for want of another, when [`Conversation::deadline`] has passed.
+//! A driver owes it:
+//! - an [`Event::Network`] after [`Action::LookAtNetwork`]; one may answer several;
+//! - one [`Event::ControlSent`] for each [`Action::Subscribe`] and [`Action::Publish`], and one
+//!   [`Event::ChunkSent`] for each [`Action::SendChunk`], once these left the MQTT client; none of them after
+//!   an [`Event::LinkLost`], which comes before the next [`Event::Connected`];
+//! - one [`Event::Answered`] for each [`Action::Ask`] and one [`Event::Read`] for each [`Action::Read`], also
+//!   where the link was lost in between;
+//! - any event, [`Event::Tick`] for want of another, when [`Conversation::deadline`] has passed.
 
 mod outbox;
 mod questions;
@@ -26,7 +29,7 @@ use sdcard_indexer::identity::StreamId;
 use crate::advertise::Advertise;
 use crate::serve::{self, Chunk, Serve};
 
-pub use crate::advertise::Views;
+pub use crate::advertise::{Standing, Views};
 pub use crate::serve::{CloseCause, PartBytes, PartHandle, PartRead};
 pub use questions::{Answer, Asker, MAX_QUESTIONS, Question, Wanted};
 

@@ -17,6 +17,8 @@ pub mod conversation;
 pub mod index_command;
 mod link;
 mod listing;
+mod network;
+mod outlook;
 mod serve;
 mod session;
 #[cfg(feature = "tls")]

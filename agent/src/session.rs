@@ -4,17 +4,20 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use protocol::message::{BootId, ConnectionId, DeviceLimits, Network};
+use protocol::message::{BootId, ConnectionId, DeviceLimits};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::card::{Card, CardError, Command, PartCursor, Reply, Stores};
 use crate::clock;
 use crate::config::{BrokerUrl, Config};
 use crate::conversation::{Action, Conversation, Event, Fact, PartHandle, Profile};
 use crate::link::{Link, LinkError, LinkEvent};
+use crate::network;
 
 /// How long to sleep where nothing waits for time to pass.
 const LONG: Duration = Duration::from_secs(60);
@@ -94,7 +97,8 @@ impl Device {
         let connection = ConnectionId(random());
         let (state, offline) = self.conversation.farewell(connection);
         let link = Link::open(&self.config, offline.clone())?;
-        let mut session = Session { device: self, link, connection };
+        let (broker, search) = (None, JoinSet::new());
+        let mut session = Session { device: self, link, connection, broker, search };
         let outcome = session.converse(shutdown, status).await;
         let parted = session.happened(Event::LinkLost);
         let Session { link, .. } = session;
@@ -119,6 +123,9 @@ struct Session<'a> {
     device: &'a mut Device,
     link: Link,
     connection: ConnectionId,
+    /// Where the broker is, once that was found out; asked for once on a connection.
+    broker: Option<SocketAddr>,
+    search: JoinSet<Option<SocketAddr>>,
 }
 
 impl Session<'_> {
@@ -141,6 +148,10 @@ impl Session<'_> {
                     let actions = self.device.conversation.handle(clock::sample(), event);
                     drop(views);
                     self.carry_out(actions)?;
+                }
+                Some(found) = self.search.join_next() => {
+                    self.broker = found.ok().flatten();
+                    self.look_at_network()?;
                 }
                 () = tokio::time::sleep(wait) => self.happened(Event::Tick)?,
                 () = shutdown.as_mut() => return Ok(()),
@@ -184,6 +195,19 @@ impl Session<'_> {
         }
     }
 
+    fn search_broker(&mut self) {
+        if self.search.is_empty() {
+            let url = self.device.broker().clone();
+            self.search.spawn(async move { network::find(&url).await });
+        }
+    }
+
+    fn look_at_network(&mut self) -> Result<(), Broken> {
+        let network = network::look(self.broker, &self.device.config.network.link);
+        tracing::debug!(link = network.link, address = ?network.address, "network");
+        self.happened(Event::Network(network))
+    }
+
     fn happened(&mut self, event: Event<'_>) -> Result<(), Broken> {
         let actions = self.device.conversation.handle(clock::sample(), event);
         self.carry_out(actions)
@@ -195,7 +219,8 @@ impl Session<'_> {
                 Action::Subscribe(filters) => self.link.subscribe(filters)?,
                 Action::Publish { topic, payload } => self.link.publish(topic, payload)?,
                 Action::SendChunk { topic, frame } => self.link.publish(topic, frame)?,
-                Action::LookAtNetwork => self.happened(Event::Network(Network::default()))?,
+                Action::LookAtNetwork if self.broker.is_some() => self.look_at_network()?,
+                Action::LookAtNetwork => self.search_broker(),
                 Action::Ask { asker, question } => {
                     self.device.card.submit(Command::Ask { asker, question })?;
                 }

@@ -136,6 +136,15 @@ async fn a_part_is_found_pulled_on_credit_and_ends_with_the_digest_of_its_bytes(
 }
 
 #[tokio::test]
+async fn the_device_tells_how_it_reaches_the_broker() {
+    let mut bench = Bench::start().await;
+    let _agent = Agent::start(&bench);
+    let network = bench.online().await.network;
+    assert_eq!(network.link, "loopback");
+    assert_eq!(network.address, Some([127, 0, 0, 1].into()));
+}
+
+#[tokio::test]
 async fn a_resumed_transfer_ends_with_the_digest_of_the_whole_part() {
     let mut bench = Bench::start().await;
     let _agent = Agent::start(&bench);
@@ -319,6 +328,20 @@ async fn what_stands_on_the_card_is_listed_without_a_look_into_it() {
     assert_eq!(segment.size_bytes, bench.recording().len() as u64);
     let behind = TimeRange::starting_at(recorded().end(), Duration::from_secs(60));
     assert_eq!(ask(&mut bench, 2, behind).await.segments, []);
+}
+
+#[tokio::test]
+async fn when_footage_will_go_is_told_once_a_closed_recording_shows_how_fast_the_card_fills() {
+    let mut bench = Bench::start().await;
+    let _agent = Agent::start(&bench);
+    let overwriting = bench
+        .until("a forecast", |heard| match heard {
+            Heard::Coverage(report) => report.overwriting,
+            _ => None,
+        })
+        .await;
+    assert_eq!(overwriting.horizon_ms_per_second, 1_000);
+    assert!(overwriting.horizon_goes_at > recorded().end());
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use crate::broker::BrokerConfig;
 use crate::fleet::StreamKey;
 use crate::link::BrokerUrl;
 use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit};
+use crate::rfc3339;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -149,7 +150,7 @@ pub struct DeviceConfig {
     pub id: DeviceId,
     pub streams: Vec<StreamId>,
     /// From when on its recording should be whole; by default from the first instant known of it.
-    #[serde(default, with = "rfc3339", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "rfc3339::optional", skip_serializing_if = "Option::is_none")]
     pub expected_from: Option<Timestamp>,
 }
 
@@ -341,33 +342,6 @@ fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DeviceConfi
             Err(D::Error::custom(format!("[[device]] `{}` stands there twice", twice.id)))
         }
         None => Ok(devices),
-    }
-}
-
-/// Instants as people write them in a file: RFC 3339.
-mod rfc3339 {
-    use sdcard_indexer::time::Timestamp;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(
-        time: &Option<Timestamp>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => serializer.collect_str(time),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Timestamp>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Some).map_err(|error| {
-            D::Error::custom(format!(
-                "`{text}` is no instant such as 2026-11-23T10:00:00Z: {error}"
-            ))
-        })
     }
 }
 

@@ -64,7 +64,13 @@ pub struct Job {
     pub ended: Option<Timestamp>,
     /// Of its range, as of the last look, or of its end.
     pub outcome: Outcome,
+    /// What of its range is not in the archive, and why; as of then too, and no more than [`MOST_LACKING`].
+    #[serde(default)]
+    pub lacking: Vec<Stretch>,
 }
+
+/// Stretches that a job remembers of what it lacks.
+pub const MOST_LACKING: usize = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,8 +4,9 @@
 //! [`timeline`] what every instant's state is, [`plan`] what to do about it, [`pull`] gets it into the
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it. [`reconcile`] ties these
 //! together, [`ledger`] remembers, [`link`] and [`broker`] are the way to the devices, [`server`] starts
-//! all of it, [`cli`] is how people ask.
+//! all of it, [`api`] takes orders, [`cli`] is how people ask.
 
+pub mod api;
 pub mod archive;
 pub mod bandwidth;
 pub mod broker;
@@ -31,6 +32,7 @@ pub mod queue;
 pub mod rate;
 pub mod reconcile;
 pub mod retry;
+pub mod rfc3339;
 pub mod run;
 pub mod seam;
 pub mod server;

@@ -1,7 +1,7 @@
 //! Orders: what people ask of a running server, and what it answers.
 //!
-//! Plain values, the same for the API and the command line; [`crate::reconcile`] answers them. What needs no
-//! running server is read from the ledger instead.
+//! Plain values; [`crate::reconcile`] answers them, [`crate::api`] puts them into words. What needs no running
+//! server is read from the ledger instead.
 
 use protocol::message::{DeviceId, ListedSegment};
 use sdcard_indexer::coverage::Coverage;
@@ -89,9 +89,8 @@ pub enum OrderError {
 }
 
 /// What a device holds in a range, and what the archive has.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Found {
-    #[serde(flatten)]
     pub key: StreamKey,
     pub range: TimeRange,
     pub device: Heard,
@@ -131,9 +130,8 @@ pub enum Heard {
 }
 
 /// A job, and how it gets on.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct JobStatus {
-    #[serde(flatten)]
     pub job: Job,
     /// The device is there.
     pub online: bool,
@@ -148,7 +146,7 @@ pub struct JobStatus {
 }
 
 /// What is under way and what waits.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Work {
     pub devices: Vec<DeviceWork>,
     /// Why nothing is begun at present: the spool is full.
@@ -156,7 +154,7 @@ pub struct Work {
 }
 
 /// A device with something to pull.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct DeviceWork {
     pub device: DeviceId,
     pub online: bool,
@@ -176,19 +174,17 @@ pub struct DeviceWork {
 }
 
 /// Footage that is forecast to be overwritten before it can be pulled.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Loss {
     pub stream: StreamId,
-    #[serde(flatten)]
     pub range: TimeRange,
 }
 
 /// A part that is being pulled.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PartWork {
     pub part: PartId,
     pub stream: StreamId,
-    #[serde(flatten)]
     pub range: TimeRange,
     pub mode: Mode,
     pub bytes: u64,
@@ -196,9 +192,8 @@ pub struct PartWork {
 }
 
 /// A policy and where it comes from.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ListedPolicy {
     pub origin: Origin,
-    #[serde(flatten)]
     pub policy: Policy,
 }

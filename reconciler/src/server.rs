@@ -5,14 +5,17 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sdcard_indexer::layout::LayoutError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
 
+use crate::api::{self, Api, ApiError};
 use crate::archive::Archive;
 use crate::broker::{BrokerError, EmbeddedBroker};
 use crate::config::Config;
-use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
+use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::link::{self, BrokerUrl, Routes};
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
@@ -26,6 +29,8 @@ const TRANSFER_MESSAGES: usize = 256;
 const OUTBOUND_MESSAGES: usize = 256;
 const EVENTS: usize = 1_024;
 const ORDERS: usize = 64;
+/// What has been asked already is answered within this, or not at all.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -47,6 +52,8 @@ pub enum ServerError {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 /// A server that is ready to run.
@@ -62,6 +69,8 @@ pub struct Server {
     reconciler: Reconciler,
     events: broadcast::Sender<Event>,
     desk: Desk,
+    api: Api,
+    router: axum::Router,
     /// Held while the server lives.
     _lock: std::fs::File,
 }
@@ -75,7 +84,9 @@ impl Server {
             std::fs::create_dir_all(&path).map_err(|source| ServerError::Folder { path, source })
         };
         folder(config.archive.root.clone())?;
-        let ledger = Arc::new(SqliteLedger::open(&ledger_path(&config.server.state_dir)).await?);
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(SqliteLedger::open(&ledger_path(&config.server.state_dir)).await?);
+        let api = Api::listen(&config.server.state_dir)?;
         let spool = Spool::open(&config.spool_dir(), config.pull.min_free_bytes())?;
         let (url, broker) = match &config.broker.url {
             Some(url) => (url.clone(), None),
@@ -117,6 +128,7 @@ impl Server {
             events: events.clone(),
         };
         let clock = Clock::start();
+        let router = api::router(desk.clone(), ledger.clone());
         let reconciler =
             Reconciler::resume(config.clone(), clock, layout, ledger, spool, ports).await?;
         let routes = Routes { control: control_in, transfer: transfer_in };
@@ -131,6 +143,8 @@ impl Server {
             reconciler,
             events,
             desk,
+            api,
+            router,
             _lock: lock,
         })
     }
@@ -156,7 +170,15 @@ impl Server {
         tracing::info!(broker = %self.url, archive = %self.config.archive.root.display(), "gapless runs");
         let link = tokio::spawn(link::run(self.url, server.clone(), self.outbound, self.routes));
         let puller = tokio::spawn(driver::run(server, self.clock, self.pulls));
+        let (stop_api, stopped) = oneshot::channel::<()>();
+        let stopped = async { drop(stopped.await) };
+        let api = tokio::spawn(self.api.serve(self.router, stopped));
         let ended = self.reconciler.run(shutdown).await;
+        drop(stop_api);
+        let api_stops = api.abort_handle();
+        if timeout(LAST_ANSWERS, api).await.is_err() {
+            api_stops.abort();
+        }
         link.abort();
         puller.abort();
         if let Some(mut broker) = self.broker {

@@ -1,10 +1,10 @@
 //! What it costs to know a card: a first scan and a warm start, beside what people use for it today.
 //!
-//! `cargo bench -p sdcard-indexer --bench scan [-- FILES]`, 35,000 by default, in 600 MB; needs ffmpeg, and
-//! valgrind for the instructions. The other ways are `find`, which learns no more than names, sizes and times; a
+//! `cargo bench -p sdcard-indexer --bench scan [-- FILES [ROUNDS]]`, 35,000 by default, in 600 MB; needs ffmpeg,
+//! and valgrind for the instructions. The other ways are `find`, which learns no more than names, sizes and times; a
 //! bare loop that lists the card and reads as many bytes of each file's head and tail as the scan does; and one
-//! `ffprobe` a file, judged by a sample. All are measured in one run on one card, so that the ratios stand
-//! whatever the machine is; with a cold page cache too where the kernel lets us drop it.
+//! `ffprobe` a file, judged by a sample. All are measured in turn on one card, round by round, so that the
+//! ratios stand whatever the machine is and does besides; with a cold page cache too where the kernel lets us drop it.
 
 use std::env;
 use std::fs::{self, File};
@@ -23,22 +23,24 @@ use sdcard_indexer::time::Timestamp;
 const TEMPLATE: &str = "%Y-%m-%d/%H/%M-%S.%fZ.{counter}.mp4";
 /// How this program asks a process of its own what a scan takes.
 const RESIDENT: &str = "--resident";
-/// Recorded between the log's last entry and a warm start.
+/// Recorded between the log's last entry and the first warm start.
 const NEW_FILES: u64 = 10;
 /// Files that ffprobe is shown, and that valgrind is.
-const SAMPLE: usize = 50;
+const SAMPLE: usize = 20;
 const COUNTED_FILES: u64 = 1_000;
-/// The machine is not ours alone: the fastest of so many, where the page cache is warm.
-const RUNS: usize = 3;
+/// The machine is not ours alone: what is told is the median of so many, and a ratio that of the ratios.
+const ROUNDS: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let files = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(35_000);
+    let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u64>().ok());
+    let files = numbers.next().unwrap_or(35_000);
+    let rounds = numbers.next().map_or(ROUNDS, |rounds| rounds as usize);
     match arguments.first().map(String::as_str) {
         Some(RESIDENT) => resident(&arguments[1], arguments.get(2).map(PathBuf::from)),
         _ if arguments.iter().any(|argument| argument == "--bench") => {
-            measure(&Footage::of_seconds(2), files);
-            measure(&Footage::of_seconds(60), files / 70);
+            measure(&Footage::of_seconds(2), files, rounds);
+            measure(&Footage::of_seconds(60), files / 70, rounds);
             let (first, warm) = instructions_a_segment();
             println!("instructions a segment: first scan {first}, warm start {warm}");
         }
@@ -153,18 +155,18 @@ impl<'a> Card<'a> {
     }
 }
 
-fn measure(footage: &Footage, files: u64) {
+fn measure(footage: &Footage, files: u64, rounds: usize) {
     let mut card = Card::record(footage, files);
     println!(
-        "\n{files} segments of {} s, {:.0} MB",
+        "\n{files} segments of {} s, {:.0} MB, {rounds} rounds",
         footage.length.as_secs(),
         (card.paths.len() * footage.bytes.len()) as f64 / 1e6
     );
     println!("| page cache | | s | / find | / bare loop | reads a file | bytes a file |");
     println!("|---|---|---|---|---|---|---|");
-    measure_with(&mut card, "warm", RUNS, || {});
+    measure_with(&mut card, "warm", rounds, || {});
     match forget_page_cache() {
-        Ok(()) => measure_with(&mut card, "cold", 1, || {
+        Ok(()) => measure_with(&mut card, "cold", rounds, || {
             forget_page_cache().expect("it could be dropped a moment ago");
         }),
         Err(error) => println!("page cache cold: not measured, it cannot be dropped ({error})"),
@@ -181,50 +183,67 @@ fn measure(footage: &Footage, files: u64) {
     println!("{}", String::from_utf8_lossy(&child.stdout).trim());
 }
 
-fn measure_with(card: &mut Card<'_>, cache: &str, runs: usize, prepare: impl Fn()) {
+fn measure_with(card: &mut Card<'_>, cache: &str, rounds: usize, prepare: impl Fn()) {
+    const FIND: usize = 0;
+    const BARE: usize = 1;
     let state = card.folder.path().join(cache);
-    let best = |work: &mut dyn FnMut()| {
-        let costs = (0..runs).map(|_| {
-            prepare();
-            Cost::of(&mut *work)
-        });
-        costs.min_by_key(|cost| cost.elapsed).expect("it ran")
-    };
-    let find = best(&mut || card.find());
-    let files = card.paths.len() as u64;
-    let scan = best(&mut || assert_eq!(card.sweep(None).1.read as u64, files));
-    let bytes_a_file = scan.read_bytes / files;
-    let bare = best(&mut || card.bare_loop(bytes_a_file as usize));
-    let keyframes = best(&mut || assert!(card.keyframes() > card.paths.len()));
     card.sweep(Some(state.clone()));
     card.go_on(NEW_FILES);
-    let warm = best(&mut || drop(card.sweep(Some(state.clone()))));
-    let every = (card.paths.len() / SAMPLE).max(1);
-    let shown: Vec<&PathBuf> = card.paths.iter().step_by(every).collect();
-    prepare();
-    let mut probes = Cost::of(&mut || shown.iter().for_each(|path| card.probe(path)));
-    probes.elapsed = probes.elapsed.mul_f64(files as f64 / shown.len() as f64);
-
-    let row = |what: &str, cost: &Cost, reads: bool| {
-        let seconds = cost.elapsed.as_secs_f64();
-        let each = |count: u64| match reads {
-            true => format!("{:.1}", count as f64 / files as f64),
-            false => String::new(),
-        };
-        println!(
-            "| {cache} | {what} | {seconds:.3} | {:.2} | {:.2} | {} | {} |",
-            seconds / find.elapsed.as_secs_f64(),
-            seconds / bare.elapsed.as_secs_f64(),
-            each(cost.read_calls),
-            each(cost.read_bytes),
-        );
+    let card = &*card;
+    let files = card.paths.len();
+    let read_bytes = Cost::of(&mut || drop(card.sweep(None))).read_bytes;
+    let bytes_a_file = read_bytes as usize / files;
+    let shown: Vec<&PathBuf> = card.paths.iter().step_by((files / SAMPLE).max(1)).collect();
+    let all_shown = files as f64 / shown.len() as f64;
+    let judged = format!("ffprobe of each, judged by {}", shown.len());
+    let ways: [(&str, f64, &dyn Fn()); 6] = [
+        (r"find -printf '%s %T@ %p\n'", 1.0, &|| card.find()),
+        ("bare loop over heads and tails", 1.0, &|| card.bare_loop(bytes_a_file)),
+        ("first scan, T1", 1.0, &|| assert_eq!(card.sweep(None).1.read, files)),
+        ("keyframes of every file, T2", 1.0, &|| assert!(card.keyframes() > files)),
+        ("warm start from the log", 1.0, &|| drop(card.sweep(Some(state.clone())))),
+        (&judged, all_shown, &|| shown.iter().for_each(|path| card.probe(path))),
+    ];
+    let round = |_| {
+        let costs = ways.iter().map(|(_, times, work)| {
+            prepare();
+            Cost { times: *times, ..Cost::of(&mut &**work) }
+        });
+        costs.collect()
     };
-    row(r"find -printf '%s %T@ %p\n'", &find, false);
-    row("bare loop over heads and tails", &bare, true);
-    row("first scan, T1", &scan, true);
-    row("keyframes of every file, T2", &keyframes, true);
-    row("warm start from the log", &warm, true);
-    row(&format!("ffprobe of each, judged by {}", shown.len()), &probes, false);
+    let rounds: Vec<Vec<Cost>> = (0..rounds).map(round).collect();
+    for (way, (what, ..)) in ways.iter().enumerate() {
+        let over = |other: usize| {
+            spread(rounds.iter().map(|costs| costs[way].seconds() / costs[other].seconds()))
+        };
+        let seconds = median(rounds.iter().map(|costs| costs[way].seconds()));
+        // Of programs other than this one, they are not counted.
+        let each =
+            |count: fn(&Cost) -> u64| match median(rounds.iter().map(|costs| count(&costs[way]))) {
+                few if (few as usize) < files => String::new(),
+                count => format!("{:.1}", count as f64 / files as f64),
+            };
+        println!(
+            "| {cache} | {what} | {seconds:.3} | {} | {} | {} | {} |",
+            over(FIND),
+            over(BARE),
+            each(|cost| cost.read_calls),
+            each(|cost| cost.read_bytes),
+        );
+    }
+}
+
+fn median<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> T {
+    let mut values: Vec<T> = values.collect();
+    values.sort_by(|one, other| one.partial_cmp(other).expect("times are numbers"));
+    values[values.len() / 2]
+}
+
+/// The median, and the least and the greatest.
+fn spread(values: impl Iterator<Item = f64> + Clone) -> String {
+    let least = values.clone().fold(f64::INFINITY, f64::min);
+    let most = values.clone().fold(0.0, f64::max);
+    format!("{:.2} ({least:.2} to {most:.2})", median(values))
 }
 
 /// In a process of its own: what an index adds to the memory that is resident.
@@ -287,19 +306,25 @@ fn run(command: &mut Command) {
 
 struct Cost {
     elapsed: Duration,
+    /// So many times as much is to be told.
+    times: f64,
     /// `read` and its kin, of this process alone.
     read_calls: u64,
     read_bytes: u64,
 }
 
 impl Cost {
+    fn seconds(&self) -> f64 {
+        self.elapsed.as_secs_f64() * self.times
+    }
+
     fn of(work: &mut dyn FnMut()) -> Cost {
         let (before, began) = (counters(), Instant::now());
         work();
         let elapsed = began.elapsed();
         let after = counters();
         // A handful of them are those of looking at the counters themselves.
-        Cost { elapsed, read_calls: after.0 - before.0, read_bytes: after.1 - before.1 }
+        Cost { elapsed, times: 1.0, read_calls: after.0 - before.0, read_bytes: after.1 - before.1 }
     }
 }
 

@@ -4,6 +4,7 @@
 //! own), opens no file. What cannot be listed is itself an item of the walk, so that nobody takes files
 //! that were not seen for files that are gone.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -67,7 +68,7 @@ pub struct Walk {
 enum Step {
     Name(Found),
     List { directory: PathBuf, depth: usize },
-    Entries { directory: PathBuf, depth: usize, entries: vec::IntoIter<DirEntry> },
+    Entries { directory: PathBuf, depth: usize, entries: vec::IntoIter<(OsString, DirEntry)> },
 }
 
 impl Walk {
@@ -88,7 +89,9 @@ impl Walk {
         match fs::read_dir(self.root.join(&directory)) {
             Ok(listing) => {
                 let mut entries = Vec::new();
-                let visible = listing.filter(|entry| !entry.as_ref().is_ok_and(is_hidden));
+                // A name is a new string each time it is asked for.
+                let named = listing.map(|entry| entry.map(|entry| (entry.file_name(), entry)));
+                let visible = named.filter(|entry| !entry.as_ref().is_ok_and(is_hidden));
                 // One more than is allowed, so that the cap is noticed.
                 for entry in visible.take(self.entries_left + 1) {
                     match entry {
@@ -96,8 +99,7 @@ impl Walk {
                         Err(error) => self.cannot_list(&directory, error),
                     }
                 }
-                // A name is a new string each time it is asked for.
-                entries.sort_by_cached_key(DirEntry::file_name);
+                entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
                 self.steps.push(Step::Entries { directory, depth, entries: entries.into_iter() });
             }
             Err(error) => self.cannot_list(&directory, error),
@@ -133,14 +135,14 @@ impl Iterator for Walk {
                 Step::Name(found) => return Some(found),
                 Step::List { directory, depth } => self.list(directory, depth),
                 Step::Entries { directory, depth, mut entries } => {
-                    let Some(entry) = entries.next() else { continue };
+                    let Some((name, entry)) = entries.next() else { continue };
                     if self.entries_left == 0 {
                         self.steps.clear();
                         let reason = UnlistedReason::TooMany(self.limits.entries);
                         return Some(Found::Unlisted(self.begin.clone(), reason));
                     }
                     self.entries_left -= 1;
-                    let path = directory.join(entry.file_name());
+                    let path = join(&directory, &name);
                     self.steps.push(Step::Entries { directory, depth, entries });
                     return Some(self.entry(path, depth, entry));
                 }
@@ -149,8 +151,19 @@ impl Iterator for Walk {
     }
 }
 
-fn is_hidden(entry: &DirEntry) -> bool {
-    entry.file_name().as_bytes().starts_with(b".")
+fn is_hidden((name, _): &(OsString, DirEntry)) -> bool {
+    name.as_bytes().starts_with(b".")
+}
+
+/// As [`Path::join`], but takes room once.
+fn join(directory: &Path, name: &OsStr) -> PathBuf {
+    let mut path = OsString::with_capacity(directory.as_os_str().len() + 1 + name.len());
+    path.push(directory);
+    if !path.is_empty() {
+        path.push("/");
+    }
+    path.push(name);
+    path.into()
 }
 
 #[cfg(test)]

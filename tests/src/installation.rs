@@ -62,10 +62,8 @@ impl Installation {
         fs::create_dir_all(installation.card())?;
         fs::create_dir_all(installation.archive())?;
         let via = installation.link.address();
-        fs::write(
-            installation.agent_config(),
-            agent_config(setup, &installation.root("card"), via),
-        )?;
+        let card = installation.root("card");
+        fs::write(installation.agent_config(), agent_config(DEVICE, setup.naming, &card, via))?;
         let direct = installation.mosquitto.address();
         fs::write(installation.server_config(), server_config(setup, direct))?;
         Ok(installation)
@@ -217,13 +215,19 @@ impl Drop for Installation {
     }
 }
 
-fn agent_config(setup: &Setup, card: &Path, broker: SocketAddr) -> String {
+/// Of a device with one stream, whose files are believed by their names.
+pub(crate) fn agent_config(
+    device: &str,
+    naming: Naming,
+    card: &Path,
+    broker: SocketAddr,
+) -> String {
     format!(
-        "device = \"{DEVICE}\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
+        "device = \"{device}\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
          [card]\nroot = {card:?}\nrequire_mount = false\n\n\
          [clock]\nbelieve = \"names\"\n\n\
          [[stream]]\nid = \"{STREAM}\"\npath = \"{STREAM}\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n",
-        setup.naming.template()
+        naming.template()
     )
 }
 

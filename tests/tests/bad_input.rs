@@ -112,8 +112,8 @@ async fn a_server_that_hears_nonsense_says_so_once_and_completes_the_archive_all
 
     let log = installation.root("server.log");
     for words in [
-        &["cause=Version", &state, "protocol version 9", "this side speaks 2"][..],
-        &["cause=Version", &tell, "protocol version 8", "this side speaks 2"],
+        &["cause=Version", &state, "protocol version 9", "this side speaks 3"][..],
+        &["cause=Version", &tell, "protocol version 8", "this side speaks 3"],
         &["cause=Kind", &state, "99"],
         &["cause=Malformed", &state],
         &["cause=Size", &coverage],
@@ -170,7 +170,7 @@ async fn an_agent_that_hears_nonsense_says_so_once_and_answers_all_the_same() {
 
     let log = installation.root("agent.log");
     for words in [
-        &["cause=Version", "protocol version 9", "this side speaks 2"][..],
+        &["cause=Version", "protocol version 9", "this side speaks 3"][..],
         &["cause=Kind", "99"],
         &["cause=Size"],
         &["cause=Stale", "earlier connection"],

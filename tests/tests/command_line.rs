@@ -26,7 +26,13 @@ use tests::process::Process;
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-const SUBCOMMANDS: [&str; 6] = ["serve", "devices", "timeline", "gaps", "verify", "export"];
+const SUBCOMMANDS: [&str; 12] = [
+    "serve", "devices", "timeline", "gaps", "verify", "export", "search", "pull", "jobs", "cancel",
+    "runs", "policy",
+];
+const OF_POLICIES: [&str; 6] = ["list", "show", "check", "next-runs", "put", "remove"];
+
+const INSTANT: &str = "2026-11-23T10:00:00Z";
 
 const AGENT_CONFIG: &str = "\
 device = \"camera\"
@@ -85,6 +91,10 @@ fn help_teaches_and_fits_eighty_columns() {
         let help = run(Binary::Server, &[subcommand, "--help"], here.path());
         helps.push((help, vec!["Usage: gapless", subcommand, "--config"]));
     }
+    for of_policies in OF_POLICIES {
+        let help = run(Binary::Server, &["policy", of_policies, "--help"], here.path());
+        helps.push((help, vec!["Usage: gapless policy", of_policies, "--json"]));
+    }
     for (help, words) in helps {
         assert_eq!(help.status.code(), Some(0));
         let help = text(&help.stdout);
@@ -125,6 +135,14 @@ fn wrong_usage_exits_with_2_and_points_to_the_help() {
         (Binary::Server, &["timeline", "camera", "--from", "yesterday"]),
         (Binary::Server, &["gaps", "--colour"]),
         (Binary::Server, &["export", "camera"]),
+        (Binary::Server, &["search", "camera"]),
+        (
+            Binary::Server,
+            &["pull", "camera", "--from", INSTANT, "--to", INSTANT, "--deadline", "x"],
+        ),
+        (Binary::Server, &["jobs", "12"]),
+        (Binary::Server, &["cancel", "12"]),
+        (Binary::Server, &["policy"]),
     ] {
         let output = run(binary, arguments, here.path());
         let (code, said) = complaint(&output);
@@ -217,11 +235,62 @@ fn a_printed_configuration_is_taken_again_wherever_it_is_saved_and_means_the_sam
 #[test]
 fn a_question_to_a_server_that_never_ran_exits_with_1_and_says_what_to_do() {
     let here = tempfile::tempdir().unwrap();
-    for command in [&["devices"][..], &["timeline", "camera"], &["gaps"], &["verify"]] {
+    for command in [&["devices"][..], &["timeline", "camera"], &["gaps"], &["verify"], &["runs"]] {
         let (code, said) = complaint(&run(Binary::Server, command, here.path()));
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("ledger") && said.contains("gapless serve"), "{said}");
     }
+}
+
+#[test]
+fn an_order_without_a_server_exits_with_1_and_says_what_to_do() {
+    let here = tempfile::tempdir().unwrap();
+    write(&here.path().join("policy.toml"), "[[policy]]\nname = \"night\"\ndevices = [\"*\"]\n");
+    let range = ["camera", "--from", INSTANT, "--to", INSTANT];
+    for command in [
+        [&["search"], &range[..]].concat(),
+        [&["pull"], &range[..]].concat(),
+        vec!["jobs"],
+        vec!["jobs", "--follow"],
+        vec!["cancel", "j1"],
+        vec!["policy", "put", "policy.toml"],
+        vec!["policy", "remove", "night"],
+    ] {
+        let (code, said) = complaint(&run(Binary::Server, &command, here.path()));
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("no server runs") && said.contains("gapless serve"), "{said}");
+    }
+}
+
+#[test]
+fn policies_can_be_looked_at_before_any_server_ran() {
+    let here = tempfile::tempdir().unwrap();
+    write(
+        &here.path().join("gapless.toml"),
+        "[[device]]\nid = \"camera\"\nstreams = [\"main\"]\n\n\
+         [[policy]]\nname = \"night\"\ndevices = [\"cam*\"]\nmodes = [\"scheduled\"]\n\
+         schedule = { cron = \"0 23 * * *\", time_zone = \"UTC\", window = \"6h\" }\n",
+    );
+    for (command, word) in [
+        (&["policy", "list"][..], "built in"),
+        (&["policy", "show", "night"], "camera/main"),
+        (&["policy", "check"], "is valid"),
+        (&["policy", "check", "gapless.toml"], "night"),
+        (&["policy", "next-runs", "--count", "2"], "23:00 +00:00"),
+    ] {
+        let output = run(Binary::Server, command, here.path());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = text(&output.stdout);
+        assert!(said.contains(word), "{word} is not in\n{said}");
+        assert_fits(&said);
+        let output = run(Binary::Server, &[command, &["--json"]].concat(), here.path());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    }
+    write(&here.path().join("wrong.toml"), "[[policy]]\nname = \"a\"\n");
+    let wrong = run(Binary::Server, &["policy", "check", "wrong.toml"], here.path());
+    let (code, said) = complaint(&wrong);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("wrong.toml") && said.contains("line 1"), "{said}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn view(held: &[(i64, i64)], final_until: i64) -> StreamView {
 }
 
 fn views(view: StreamView) -> Views {
-    [(id(), view)].into_iter().collect()
+    [(id(), Standing { view, overwriting: None })].into_iter().collect()
 }
 
 fn connected(view: StreamView) -> Advertise {

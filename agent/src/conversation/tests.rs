@@ -47,7 +47,7 @@ fn views(held: TimeRange) -> Views {
         tier: Tier::Extent,
         uncertain: Vec::new(),
     };
-    [(main_stream(), view)].into_iter().collect()
+    [(main_stream(), Standing { view, overwriting: None })].into_iter().collect()
 }
 
 /// What was said, as a server hears it.

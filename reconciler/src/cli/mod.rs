@@ -1,10 +1,19 @@
 //! The command line: what people and scripts ask of `gapless`.
 //!
-//! Everything but `serve` only looks: it reads the ledger and the archive, and works whether or not the
-//! server is running. Exit codes: 0 done, 1 failed or something is wrong, 2 usage or configuration.
+//! What only looks reads the ledger and the archive, and works whether or not the server is running. `search`,
+//! `pull`, `jobs`, `cancel`, `policy put` and `policy remove` ask the running server by its [API](crate::api).
+//! Exit codes: 0 done, 1 failed or something is wrong, 2 usage or configuration.
 
+mod client;
 mod export;
+mod follow;
+mod jobs;
+mod policy;
+mod pull;
+mod runs;
+mod search;
 mod show;
+mod text;
 mod verify;
 
 use std::future::Future;
@@ -19,8 +28,11 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError};
-use crate::ledger::{LedgerError, SqliteLedger, ledger_path};
+use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::server::{self, Server};
+
+use client::Client;
+use policy::PolicyCommand;
 
 /// Exit code for wrong usage and configuration.
 const MISUSED: u8 = 2;
@@ -44,7 +56,12 @@ cameras' own cards exactly what is missing, proves it, and merges it.
   gapless timeline front-door       every instant's state
   gapless gaps                      what is not whole, and why
   gapless verify                    re-read what was merged, compare digests
-  gapless export front-door --from … --to … -o clip.mp4";
+  gapless export front-door --from … --to … -o clip.mp4
+  gapless search front-door --from … --to …    what its card holds there
+  gapless pull front-door --from … --to …      get it into the archive now
+  gapless jobs --follow             how that gets on
+  gapless runs                      what scheduled runs did, and left
+  gapless policy next-runs          when they come";
 
 const EXIT_CODES: &str = "\
 Exit code: 0 done, 1 failed or something wrong, 2 usage or configuration";
@@ -90,6 +107,23 @@ enum Command {
         #[arg(long, short)]
         output: PathBuf,
     },
+    /// Ask a device what it holds of a range, and what the archive has
+    #[command(after_help = search::EXAMPLES)]
+    Search(search::Search),
+    /// Get a range into the archive now, or when its device is there
+    #[command(after_help = pull::EXAMPLES)]
+    Pull(pull::Pull),
+    /// Show what was asked for with `pull`, and how it gets on
+    #[command(after_help = jobs::EXAMPLES)]
+    Jobs(jobs::Jobs),
+    /// End a job or a run early; what has arrived stays
+    Cancel(jobs::Cancel),
+    /// Show what scheduled runs did, and what they left
+    #[command(after_help = runs::EXAMPLES)]
+    Runs(runs::Runs),
+    /// Show, check and change policies: what is recorded, when it is pulled
+    #[command(subcommand, after_help = policy::EXAMPLES)]
+    Policy(PolicyCommand),
 }
 
 #[derive(Args, Debug)]
@@ -103,7 +137,7 @@ struct ServeArguments {
 }
 
 #[derive(Args, Debug)]
-struct Output {
+pub struct Output {
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
@@ -140,7 +174,12 @@ impl Window {
 
 /// Runs the command; `Ok(false)` where it found something wrong.
 pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
-    let config = Config::load(command_line.config.as_deref())?;
+    let file = match &command_line.command {
+        Command::Policy(PolicyCommand::Check { file: Some(file), .. }) => Some(file),
+        _ => command_line.config.as_ref(),
+    };
+    let config = Config::load(file.map(PathBuf::as_path))?;
+    let client = Client::new(&config);
     let mut out = std::io::stdout().lock();
     match command_line.command {
         Command::Serve(arguments) if arguments.print_config => {
@@ -176,6 +215,24 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
         Command::Export { device, window, output } => {
             let ledger = ledger(&config).await?;
             export::export(&ledger, &config, &device, &window, &output, &mut out).await
+        }
+        Command::Search(asked) => search::search(&client, &asked, &mut out).await,
+        Command::Pull(asked) => pull::pull(&client, asked, &mut out).await,
+        Command::Jobs(asked) => jobs::jobs(&client, &asked, &mut out).await,
+        Command::Cancel(asked) => jobs::cancel(&client, &asked, &mut out).await,
+        Command::Runs(asked) => {
+            runs::runs(&ledger(&config).await?, &client, &asked, &mut out).await
+        }
+        Command::Policy(PolicyCommand::Put { file, output }) => {
+            policy::put(&client, &file, output.json, &mut out).await
+        }
+        Command::Policy(PolicyCommand::Remove { name, output }) => {
+            policy::remove(&client, &name, output.json, &mut out).await
+        }
+        Command::Policy(command) => {
+            let ledger = policy::if_any(ledger(&config).await)?;
+            let ledger = ledger.as_ref().map(|ledger| ledger as &dyn Ledger);
+            policy::look(&command, &config, ledger, &mut out).await
         }
     }
 }

@@ -14,17 +14,15 @@ use std::io::Write;
 
 use protocol::message::DeviceId;
 use sdcard_indexer::identity::StreamId;
-use sdcard_indexer::readable::{length_of, second_of, shortened, time_of, wrapped, zoned};
+use sdcard_indexer::readable::{length_of, second_of, shortened};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::{Value, json};
 
-use super::Window;
+use super::{Window, text};
+use crate::api::view;
 use crate::fleet::StreamKey;
 use crate::ledger::{Ledger, TimelineRecord};
 use crate::timeline::{Completeness, Stretch};
-
-/// Columns of the text, less those before the state.
-const STATE_COLUMNS: usize = 80 - 42;
 
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
@@ -140,7 +138,7 @@ async fn show(
                 "stream": key.stream,
                 "as_of": record.as_of.to_string(),
                 "completeness": completeness_json(&sums),
-                "stretches": stretches.iter().map(stretch_json).collect::<Vec<_>>(),
+                "stretches": stretches.into_iter().map(view::Stretch::from).collect::<Vec<_>>(),
             }));
         } else {
             print_stream(&key, record.as_of, &sums, &stretches, out)?;
@@ -204,21 +202,8 @@ fn print_stream(
         length_of(sums.lost),
         length_of(sums.open)
     )?;
-    let mut day = None;
-    for Stretch { range, state } in stretches {
-        let from = zoned(range.start());
-        if day != Some(from.date()) {
-            writeln!(out, "  {} (UTC)", from.date())?;
-            day = Some(from.date());
-        }
-        let mut lines = wrapped(&state.to_string(), STATE_COLUMNS).into_iter();
-        let state = lines.next().unwrap_or_default();
-        let (from, to) = (time_of(range.start()), time_of(range.end()));
-        writeln!(out, "  {from}  {to}  {:>10}  {state}", length_of(range.duration()))?;
-        for line in lines {
-            writeln!(out, "{:42}{line}", "")?;
-        }
-    }
+    let views: Vec<view::Stretch> = stretches.iter().cloned().map(view::Stretch::from).collect();
+    text::stretches(out, text::states(&views))?;
     if stretches.is_empty() {
         writeln!(out, "  nothing")?;
     }
@@ -234,16 +219,6 @@ fn completeness_json(sums: &Completeness) -> Value {
         "lost_s": sums.lost.as_secs_f64(),
         "open_s": sums.open.as_secs_f64(),
     })
-}
-
-fn stretch_json(stretch: &Stretch) -> Value {
-    let mut object = json!(stretch.state);
-    if let Some(fields) = object.as_object_mut() {
-        fields.insert("from".into(), json!(stretch.range.start().to_string()));
-        fields.insert("to".into(), json!(stretch.range.end().to_string()));
-        fields.insert("seconds".into(), json!(stretch.range.duration().as_secs_f64()));
-    }
-    object
 }
 
 pub(super) fn print_json(value: &Value, out: &mut dyn Write) -> anyhow::Result<bool> {

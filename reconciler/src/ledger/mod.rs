@@ -225,7 +225,7 @@ pub struct Memory {
     pub streams: Vec<StreamRecord>,
     /// The open ones, and the newest of the others.
     pub jobs: Vec<Job>,
-    /// The open ones, and the newest of the others.
+    /// The open ones, the newest of the others, and the newest of each policy.
     pub runs: Vec<Run>,
     /// Those that came by the API, in the order in which they came.
     pub policies: Vec<Policy>,
@@ -247,9 +247,9 @@ pub trait Ledger: Send + Sync {
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
-    /// The newest first.
+    /// The newest `most`, and those that are open; the newest first.
     async fn jobs(&self, most: usize) -> Result<Vec<Job>, LedgerError>;
-    /// The newest first.
+    /// The newest `most`, those that are open, and the newest of each policy; the newest first.
     async fn runs(&self, most: usize) -> Result<Vec<Run>, LedgerError>;
     async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError>;
     async fn policies(&self) -> Result<Vec<Policy>, LedgerError>;

@@ -22,7 +22,7 @@ use super::{
     DeviceRecord, Entry, Ledger, LedgerError, PartId, PartRecord, PartState, TimelineRecord,
 };
 use crate::fleet::{Holding, StreamKey};
-use crate::job::Job;
+use crate::job::{Job, JobState};
 use crate::policy::{MOST_POLICIES, Policy};
 use crate::run::{Run, RunId};
 use crate::timeline::Stretch;
@@ -81,10 +81,13 @@ INSERT INTO number SELECT 'part', COALESCE(MAX(id), 0) FROM part;
 ALTER TABLE part ADD COLUMN tries_json TEXT NOT NULL DEFAULT '{}';
 CREATE TABLE job (
     id BIGINT PRIMARY KEY,
+    is_open BIGINT NOT NULL,
     job_json TEXT NOT NULL
 );
 CREATE TABLE run (
     id BIGINT PRIMARY KEY,
+    policy TEXT NOT NULL,
+    is_open BIGINT NOT NULL,
     run_json TEXT NOT NULL
 );
 CREATE TABLE policy (
@@ -234,11 +237,16 @@ impl Ledger for SqliteLedger {
     }
 
     async fn jobs(&self, most: usize) -> Result<Vec<Job>, LedgerError> {
-        self.listed("SELECT job_json AS json FROM job ORDER BY id DESC LIMIT $1", most).await
+        let statement = "SELECT job_json AS json FROM job WHERE is_open = 1
+            OR id > (SELECT MAX(id) FROM job) - $1 ORDER BY id DESC";
+        self.listed(statement, most).await
     }
 
     async fn runs(&self, most: usize) -> Result<Vec<Run>, LedgerError> {
-        self.listed("SELECT run_json AS json FROM run ORDER BY id DESC LIMIT $1", most).await
+        let statement = "SELECT run_json AS json FROM run WHERE is_open = 1
+            OR id IN (SELECT MAX(id) FROM run GROUP BY policy)
+            OR id > (SELECT MAX(id) FROM run) - $1 ORDER BY id DESC";
+        self.listed(statement, most).await
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError> {
@@ -324,15 +332,20 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
             execute(query, connection, "forget a part").await
         }
         Entry::Job(job) => {
-            let statement = "INSERT INTO job (id, job_json) VALUES ($1, $2)
-                ON CONFLICT (id) DO UPDATE SET job_json = excluded.job_json";
-            let query = sqlx::query(statement).bind(job.id.0).bind(json(job)?);
+            let statement = "INSERT INTO job (id, is_open, job_json) VALUES ($1, $2, $3)
+                ON CONFLICT (id) DO UPDATE SET is_open = excluded.is_open, job_json = excluded.job_json";
+            let is_open = i64::from(job.state == JobState::Open);
+            let query = sqlx::query(statement).bind(job.id.0).bind(is_open).bind(json(job)?);
             execute(query, connection, "record a job").await
         }
         Entry::Run(run) => {
-            let statement = "INSERT INTO run (id, run_json) VALUES ($1, $2)
-                ON CONFLICT (id) DO UPDATE SET run_json = excluded.run_json";
-            let query = sqlx::query(statement).bind(run.id.0).bind(json(run)?);
+            let statement = "INSERT INTO run (id, policy, is_open, run_json) VALUES ($1, $2, $3, $4)
+                ON CONFLICT (id) DO UPDATE SET is_open = excluded.is_open, run_json = excluded.run_json";
+            let query = sqlx::query(statement)
+                .bind(run.id.0)
+                .bind(run.policy.as_str())
+                .bind(i64::from(run.is_open()))
+                .bind(json(run)?);
             execute(query, connection, "record a run").await
         }
         Entry::Policy(policy) => {

@@ -24,7 +24,7 @@ mod device;
 pub mod hours;
 mod list;
 mod network;
-mod period;
+pub mod period;
 pub mod schedule;
 mod show;
 mod zone;

@@ -248,7 +248,7 @@ impl Engine {
         }
         match event {
             Event::Online { connection, boot, max_chunk_bytes } => {
-                self.window.limit_chunk(max_chunk_bytes);
+                self.window.connected(connection, max_chunk_bytes);
                 self.online((connection, boot), now, actions);
             }
             Event::Offline => self.offline(),
@@ -343,7 +343,7 @@ impl Engine {
             return;
         }
         self.fruitless = 0;
-        self.open(true, now, actions);
+        self.open(false, now, actions);
     }
 
     fn offline(&mut self) {
@@ -361,8 +361,8 @@ impl Engine {
         }
     }
 
-    fn open(&mut self, new_link: bool, now: MonotonicMicros, actions: &mut Vec<Action>) {
-        self.window.start_over(new_link, now);
+    fn open(&mut self, lost: bool, now: MonotonicMicros, actions: &mut Vec<Action>) {
+        self.window.open(lost, now);
         self.counters.openings += 1;
         self.phase = Phase::Open(Opening {
             transfer: TransferId(self.transfer_ids.random()),
@@ -500,7 +500,7 @@ impl Engine {
         let fruitless = self.fruitless;
         self.fruitless += 1;
         if fruitless == 0 {
-            self.open(false, now, actions);
+            self.open(true, now, actions);
         } else {
             self.phase = Phase::BackingOff { until: now.after(back_off(fruitless)) };
         }
@@ -575,7 +575,7 @@ impl Engine {
 
     fn meet_deadlines(&mut self, now: MonotonicMicros, actions: &mut Vec<Action>) {
         match &self.phase {
-            Phase::BackingOff { until } if now >= *until => self.open(false, now, actions),
+            Phase::BackingOff { until } if now >= *until => self.open(true, now, actions),
             Phase::Open(opening) => {
                 if self.stalled_at(opening).is_some_and(|stalled| now >= stalled) {
                     self.counters.stalls += 1;

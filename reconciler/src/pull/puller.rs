@@ -348,15 +348,26 @@ impl Puller {
     }
 
     fn opened(&mut self, part: PartId, held: u64) {
-        let Some(active) = self.parts.get_mut(&part) else { return };
+        let Some(active) = self.parts.get(&part) else { return };
         let device = active.key.device.clone();
-        let window = self.windows.get(&device).cloned().unwrap_or_else(Window::new);
+        let window = self.window_for(&device);
+        let Some(active) = self.parts.get_mut(&part) else { return };
         let job = PartJob { durable: held, ..active.job.clone() };
         active.engine = Some(Engine::new(job, window, StdRng::from_rng(&mut self.random)));
         if let Some(event) = self.sessions.get(&device).map(online) {
             self.drive(part, event);
         }
         self.share_budget();
+    }
+
+    /// That of the device's last part, which one part goes on with, or one beside those under way.
+    fn window_for(&mut self, device: &DeviceId) -> Window {
+        if let Some(window) = self.windows.remove(device) {
+            return window;
+        }
+        let of_device = self.parts.values().filter(|active| active.key.device == *device);
+        let mut under_way = of_device.filter_map(|active| active.engine.as_ref());
+        under_way.next().map(|engine| engine.window().beside()).unwrap_or_default()
     }
 
     fn finished(&mut self, part: PartId, spool_digest: [u8; 32]) {

@@ -7,11 +7,11 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::{Action, Core, Event};
 use crate::fleet::StreamKey;
-use crate::job::{Job, JobId, JobState, Outcome};
+use crate::job::{Job, JobId, JobState, MOST_LACKING, Outcome};
 use crate::ledger::{Entry, REMEMBERED};
 use crate::mode::Mode;
 use crate::order::{JobStatus, OrderError};
-use crate::timeline::Stretch;
+use crate::timeline::{State, Stretch};
 
 /// Jobs that may be open at once.
 const MOST_OPEN: usize = 1_000;
@@ -49,6 +49,7 @@ impl Core {
             state: JobState::Open,
             ended: None,
             outcome: Outcome { open: range.duration(), ..Outcome::default() },
+            lacking: Vec::new(),
         };
         tracing::info!(job = %job.id, stream = %key, %range, %deadline, "a job");
         let id = job.id;
@@ -92,8 +93,9 @@ impl Core {
         let open = self.jobs.values().filter(|job| job.state == JobState::Open && job.key == *key);
         let changed: Vec<Job> = open
             .filter_map(|job| {
-                let outcome = outcome(job.range, timeline);
-                (outcome != job.outcome).then(|| Job { outcome, ..job.clone() })
+                let (outcome, lacking) = outcome(job.range, timeline);
+                let changed = outcome != job.outcome || lacking != job.lacking;
+                changed.then(|| Job { outcome, lacking, ..job.clone() })
             })
             .collect();
         for job in changed {
@@ -147,8 +149,8 @@ impl Core {
     }
 }
 
-/// What the timeline does not tell of a range, it has not come to yet.
-fn outcome(range: TimeRange, timeline: &[Stretch]) -> Outcome {
+/// What has become of a range, and what of it lacks. What the timeline does not tell, it has not come to yet.
+fn outcome(range: TimeRange, timeline: &[Stretch]) -> (Outcome, Vec<Stretch>) {
     let clipped: Vec<Stretch> = timeline
         .iter()
         .filter_map(|stretch| {
@@ -162,7 +164,8 @@ fn outcome(range: TimeRange, timeline: &[Stretch]) -> Outcome {
     if untold > ROUNDING {
         outcome.open += untold;
     }
-    outcome
+    let lacking = clipped.into_iter().filter(|s| !matches!(s.state, State::Archived { .. }));
+    (outcome, lacking.take(MOST_LACKING).collect())
 }
 
 impl Core {

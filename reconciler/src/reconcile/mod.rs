@@ -387,11 +387,11 @@ impl Core {
     fn tick(&mut self) {
         let silent = self.fleet.tick(self.now.monotonic);
         self.follow(silent);
+        self.keep_runs();
         if self.now.monotonic.since(self.evaluated) >= EVALUATE {
             self.evaluated = self.now.monotonic;
             self.evaluate_all();
         }
-        self.keep_runs();
         self.expire_jobs();
         self.expire_searches();
         self.merge_again();
@@ -421,3 +421,6 @@ fn differs(old: &[Stretch], new: &[Stretch]) -> bool {
             .zip(new)
             .any(|(old, new)| old.state != new.state || old.range.start() != new.range.start())
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,10 @@ impl Core {
             Verdict::Again { at } => {
                 tracing::warn!(stream = %key, part = part.0, %cause, detail, "to be tried again");
                 self.stop(&key, part, cause != Cause::DigestMismatch);
-                self.queueing.start_again_at(part, at);
+                match record.state {
+                    PartState::Pulled => self.queueing.merge_again_at(part, key, at),
+                    _ => self.queueing.start_again_at(part, at),
+                }
                 self.update(record);
             }
             Verdict::GiveUp { tries } => {
@@ -100,19 +103,15 @@ impl Core {
 
     /// Parts whose merge failed and whose rest is over.
     pub(super) fn merge_again(&mut self) {
-        let rested = |record: &&PartRecord| {
-            record.state == PartState::Pulled && !self.queueing.rests(record.id, self.now.monotonic)
-        };
-        let streams = self.streams.values();
-        let idle = streams.flat_map(|stream| {
-            stream.parts.values().filter(|record| !stream.running.contains(&record.id))
-        });
-        let due: Vec<PartRecord> = idle.filter(rested).cloned().collect();
-        for record in due {
-            if let Some(stream) = self.streams.get_mut(&record.key) {
-                stream.running.insert(record.id);
+        for (part, key) in self.queueing.rested_merges(self.now.monotonic) {
+            let Some(stream) = self.streams.get_mut(&key) else { continue };
+            if let Some(record) = stream.parts.get(&part)
+                && record.state == PartState::Pulled
+            {
+                let step = MergeStep::write(record);
+                stream.running.insert(part);
+                self.actions.push(Action::Merge(step));
             }
-            self.actions.push(Action::Merge(MergeStep::write(&record)));
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Queueing {
     /// Until when nothing is started, and why.
     pause: Option<(MonotonicMicros, String)>,
     not_before: BTreeMap<PartId, MonotonicMicros>,
+    /// Parts whose merge failed, and when it is tried again.
+    resting_merges: BTreeMap<PartId, (StreamKey, MonotonicMicros)>,
     /// Of parts that are not whole yet.
     progress: BTreeMap<PartId, Progress>,
     meters: BTreeMap<DeviceId, RateMeter>,
@@ -61,6 +63,7 @@ impl Default for Queueing {
             planned: MonotonicMicros::default(),
             pause: None,
             not_before: BTreeMap::new(),
+            resting_merges: BTreeMap::new(),
             progress: BTreeMap::new(),
             meters: BTreeMap::new(),
             byte_rates: BTreeMap::new(),
@@ -114,9 +117,14 @@ impl Queueing {
         self.not_before.insert(part, at);
     }
 
-    /// True where it is not time yet to try the part again.
-    pub fn rests(&self, part: PartId, now: MonotonicMicros) -> bool {
-        self.not_before.get(&part).is_some_and(|at| now < *at)
+    pub fn merge_again_at(&mut self, part: PartId, key: StreamKey, at: MonotonicMicros) {
+        self.resting_merges.insert(part, (key, at));
+    }
+
+    /// Parts whose merge is to be tried again, handed over.
+    pub fn rested_merges(&mut self, now: MonotonicMicros) -> BTreeMap<PartId, StreamKey> {
+        let rested = self.resting_merges.extract_if(.., |_, (_, at)| *at <= now);
+        rested.map(|(part, (key, _))| (part, key)).collect()
     }
 
     /// The spool failed: whatever is started now fails too.

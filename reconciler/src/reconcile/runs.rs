@@ -59,11 +59,19 @@ impl Core {
         self.runs.insert(id, run);
         self.see_devices();
         self.tell_run(id);
-        let closed = self.runs.values().filter(|run| !run.is_open());
-        let surplus = closed.clone().count().saturating_sub(REMEMBERED);
-        let oldest: Vec<RunId> = closed.take(surplus).map(|run| run.id).collect();
-        oldest.iter().for_each(|run| drop(self.runs.remove(run)));
+        self.forget_old_runs();
         self.queueing.changed();
+    }
+
+    /// But for the newest of each policy: it says which window was run already.
+    fn forget_old_runs(&mut self) {
+        let newest: BTreeMap<&PolicyName, RunId> =
+            self.runs.values().map(|run| (&run.policy, run.id)).collect();
+        let newest: Vec<RunId> = newest.into_values().collect();
+        let done = self.runs.values().filter(|run| !run.is_open() && !newest.contains(&run.id));
+        let surplus = done.clone().count().saturating_sub(REMEMBERED);
+        let oldest: Vec<RunId> = done.take(surplus).map(|run| run.id).collect();
+        oldest.iter().for_each(|run| drop(self.runs.remove(run)));
     }
 
     fn close_run(&mut self, id: RunId, cancelled: bool) {

@@ -1,6 +1,7 @@
 //! What should be in the archive of a stream, and what calls for it now.
 
 use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::time::Timestamp;
 
 use super::stream::Wanted;
 use super::{Action, Core};
@@ -8,7 +9,7 @@ use crate::fleet::StreamKey;
 use crate::job::JobState;
 use crate::ledger::Entry;
 use crate::mode::Mode;
-use crate::policy::{Origin, Policy};
+use crate::policy::{Origin, Policy, Record};
 
 impl Core {
     /// `None` for a stream that is not known.
@@ -17,8 +18,13 @@ impl Core {
         let until = self.now.wall.saturating_sub(self.config.archive.settle());
         let policy = self.policies.of(key);
         let holding = self.fleet.holding(key);
+        // What a body-worn unit recorded before it was first heard of is as wanted as the rest.
+        let from = match policy.record {
+            Record::Held if !self.is_fixed(key) => Timestamp::MIN,
+            _ => stream.expected_from,
+        };
         Some(Wanted {
-            expected: policy.expected(stream.expected_from, until, holding, self.now.wall),
+            expected: policy.expected(from, until, holding, self.now.wall),
             asked: self.asked(key),
             until,
             standing: self.standing(key, policy),

@@ -136,12 +136,13 @@ pub fn summarise<R: Read + Seek>(
 /// Tier T1 at the price of a file's head and tail, where these tell what [`summarise`] does; else as that.
 ///
 /// Of a plain MP4 reads only how long samples last and are put off, not where they lie. Of a fragmented one the
-/// first and the last fragments: a page or two each where `sidx` or `mfra` leads there, else the last fragment
-/// and up to 64 KiB before it in one piece; where fragments are so few for their size that this would cost more,
-/// each one's `moof`. Of Matroska, where a segment ends with the file and has cues: these, and the blocks from its
-/// last keyframe on. Of MPEG-TS, its head until all streams are described, 64 KiB of its tail or as much more as
-/// the last pictures take, and three glances at the clock on the way. What lies between head and tail is not seen: damage there, and another recording behind
-/// the first if it counts on. Who finds a hole behind a segment asks [`summarise`].
+/// first and the last fragments: a page or two each where `sidx` or `mfra` leads there, small ones in one piece
+/// with `mfra`, else the last fragment and up to 64 KiB before it in one piece; where fragments are so few for
+/// their size that this would cost more, each one's `moof`. Of Matroska, where a segment ends with the file and
+/// has cues: these, and the blocks from its last keyframe on. Of MPEG-TS, its head until all streams are
+/// described, 64 KiB of its tail or as much more as the last pictures take, and three glances at the clock on the
+/// way. What lies between head and tail is not seen: damage there, and another recording behind the first if it
+/// counts on. Who finds a hole behind a segment asks [`summarise`].
 pub fn extent<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Summary, ContainerError> {
     summary(Walk::open(reader, file_bytes)?, Walk::skip_to_tail)
 }

@@ -85,17 +85,17 @@ impl Tail {
         };
         let search = Search { fragments, head };
         let subsegments = fragment_index::subsegments(source, window, fragments.index, None)?;
-        if let Some(tail) = search.at_hints(source, subsegments)? {
+        if let Some(tail) = search.at_hints(source, subsegments, &Window::default())? {
             return Ok(search.plausible(tail));
         }
-        let mut page = Window::default();
+        let mut page = search.last_bytes(source)?;
         let random_access = match fragments.layout() {
             Some(TrackLayout { track, .. }) => {
                 fragment_index::random_access(source, &mut page, track.track_id, None)?
             }
             None => Vec::new(),
         };
-        if let Some(tail) = search.at_hints(source, random_access)? {
+        if let Some(tail) = search.at_hints(source, random_access, &page)? {
             return Ok(search.plausible(tail));
         }
         let tail = search.backwards(source, page)?;
@@ -164,9 +164,13 @@ impl Stretch {
 
     /// Nothing before it can end later; see [`Tail::find`].
     fn is_enough(&self, kind: TrackKind) -> bool {
-        let pictures = if kind == TrackKind::Video { REORDERED_PICTURES } else { 1 };
-        self.samples >= pictures && self.ticks() >= self.widest_offset.saturating_mul(2)
+        self.samples >= least_samples(kind) && self.ticks() >= self.widest_offset.saturating_mul(2)
     }
+}
+
+/// Of a tail that tells enough.
+fn least_samples(kind: TrackKind) -> u32 {
+    if kind == TrackKind::Video { REORDERED_PICTURES } else { 1 }
 }
 
 struct Search<'a> {
@@ -190,18 +194,40 @@ struct Found {
 }
 
 impl Search<'_> {
+    /// The page at the end of the file, which is read in any case, and before it as many fragments like the first
+    /// as may tell enough, where that costs less than to come back for them.
+    fn last_bytes<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+    ) -> Result<Window, ContainerError> {
+        let fragments = least_samples(self.kind()).div_ceil(self.head.samples.max(1));
+        let bytes = self.head.bytes.saturating_mul(fragments.into()).saturating_add(PAGE_BYTES);
+        let head_end = self.fragments.first.saturating_add(self.head.bytes);
+        let behind_head = source.end.saturating_sub(head_end);
+        let mut window = Window::default();
+        if bytes <= BYTES_WORTH_A_READ.min(behind_head) {
+            window.bytes(source, source.end - bytes, bytes as usize)?;
+        }
+        Ok(window)
+    }
+
+    fn kind(&self) -> TrackKind {
+        self.fragments.layout().map_or(TrackKind::Other, |layout| layout.track.kind)
+    }
+
     /// Goes through an index's places, last first.
     fn at_hints<R: Read + Seek>(
         &self,
         source: &mut Source<'_, R>,
         hints: Vec<u64>,
+        at_hand: &Window,
     ) -> Result<Option<Found>, ContainerError> {
         // An index of the beginning only, or one that lies, is not worth following.
         let middle = self.fragments.first.midpoint(source.end);
         for (number, at) in (1_usize..).zip(hints.into_iter().filter(|&at| at > middle)) {
             // Each place's tail holds those of the places before: where it takes many, not all are tried.
             if number.is_power_of_two() {
-                match self.look_at(source, at, Window::default())? {
+                match self.look_at(source, at, at_hand.clone())? {
                     Sight::Enough(found) => return Ok(Some(*found)),
                     Sight::TooLittle => {}
                     Sight::NoFragment => break,
@@ -222,7 +248,7 @@ impl Search<'_> {
         }
         let mut cursor = self.fragments.cursor_at(at, window);
         let stretch = Stretch::walk(source, &mut cursor, at, Extent::ToTheEnd)?;
-        let kind = self.fragments.layout().map_or(TrackKind::Other, |layout| layout.track.kind);
+        let kind = self.kind();
         Ok(match (stretch, cursor.end()) {
             (None, _) if cursor.position() == at => Sight::NoFragment,
             (Some(stretch), Some(End { next: None, .. })) if stretch.is_enough(kind) => {

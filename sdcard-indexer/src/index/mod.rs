@@ -322,17 +322,19 @@ impl Index {
 
     /// How fast the oldest footage of a stream vanishes; `None` as long as too little was seen to vanish.
     pub fn horizon_speed(&self, stream: &StreamId, now: Timestamp) -> Option<HorizonSpeed> {
-        self.find(stream)?.table.horizon_speed(now)
+        self.find(stream)?.table.horizon_speed(self.clock.utc(now))
     }
 
     /// When what a stream holds at the instant `at` is expected to be overwritten; of a segment, that is its
-    /// start. `None`: it is not held, or nothing can be said.
+    /// start. `None`: it is not held, or nothing can be said. `now` is what the recorders' clock shows; `at`
+    /// and the forecast are on the clock by which all is placed.
     pub fn overwritten_at(
         &self,
         stream: &StreamId,
         at: Timestamp,
         now: Timestamp,
     ) -> Option<Forecast> {
+        let now = self.clock.utc(now);
         let known = self.find(stream).filter(|known| known.view.held.contains(at))?;
         known.table.forecast(&known.view, at, now).or_else(|| {
             let free_bytes = self.durable.disk().file_system(&known.source.root).ok()?.free_bytes;

@@ -32,6 +32,8 @@ pub struct Rows {
     version: u64,
     /// See [`Rows::begin_round`].
     round: u32,
+    /// The block and the place in it behind the row that was seen last; a guess, as rows come and go.
+    next: (usize, usize),
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ pub enum Covered {
 
 impl Rows {
     pub fn new(layout: Layout, join: Duration) -> Self {
-        Rows { layout, join, blocks: Vec::new(), length: 0, version: 0, round: 0 }
+        Rows { layout, join, blocks: Vec::new(), length: 0, version: 0, round: 0, next: (0, 0) }
     }
 
     pub fn join(&self) -> Duration {
@@ -155,7 +157,9 @@ impl Rows {
     /// Puts a row in its place; one with the same key gives way.
     pub fn insert(&mut self, mut row: Row, path: &Path) {
         let key = row.key();
-        self.remove(key);
+        if self.get(key).is_some() {
+            self.remove(key);
+        }
         let at = match self.block_of(key) {
             Some(at) => self.with_room(at, key),
             None => {
@@ -165,7 +169,7 @@ impl Rows {
         };
         let made = self.layout.path_for(row.named(), row.counter());
         let Some(block) = self.blocks.get_mut(at) else { return };
-        row.set(Flag::ODD_PATH, made != path);
+        row.set(Flag::ODD_PATH, path_bytes(&made) != path_bytes(path));
         if row.is(Flag::ODD_PATH) {
             block.odd.insert(key.short_id, &made, path);
         }
@@ -227,17 +231,38 @@ impl Rows {
     /// From here on, no row has been seen.
     pub fn begin_round(&mut self) {
         self.round = self.round.wrapping_add(1);
+        self.next = (0, 0);
     }
 
     /// The file is there. False where there is no such row.
     pub fn see(&mut self, key: Key) -> bool {
-        let round = self.round;
-        let Some(block) = self.block_of(key).and_then(|at| self.blocks.get_mut(at)) else {
-            return false;
-        };
-        block.begin(round);
-        let Ok(position) = block.position(key) else { return false };
-        block.rows.get_mut(position).map(|row| row.set(Flag::SEEN, true)).is_some()
+        let at = self.block_of(key).unwrap_or_default();
+        let position = self.blocks.get(at).and_then(|block| block.position(key).ok());
+        position.is_some_and(|position| self.see_at(at, position).is_some())
+    }
+
+    /// As [`Rows::see`], of the row behind the one that was seen last, if this is its path: directories are
+    /// mostly listed in the order of rows, and a name is made in less time than it is read.
+    pub fn see_next(&mut self, path: &Path) -> Option<Key> {
+        let (mut at, mut position) = self.next;
+        if self.blocks.get(at).is_some_and(|block| position >= block.rows.len()) {
+            (at, position) = (at + 1, 0);
+        }
+        let row = self.blocks.get(at)?.rows.get(position)?;
+        let is_made = || self.layout.makes(path, row.named(), row.counter());
+        if row.is(Flag::ODD_PATH) || !is_made() {
+            return None;
+        }
+        self.see_at(at, position)
+    }
+
+    fn see_at(&mut self, at: usize, position: usize) -> Option<Key> {
+        let block = self.blocks.get_mut(at)?;
+        block.begin(self.round);
+        let row = block.rows.get_mut(position)?;
+        row.set(Flag::SEEN, true);
+        self.next = (at, position + 1);
+        Some(row.key())
     }
 
     pub fn is_seen(&self, key: Key) -> bool {
@@ -258,8 +283,11 @@ impl Rows {
     /// The block that has `key`, or would have it; `None` where there is no block.
     fn block_of(&self, key: Key) -> Option<usize> {
         let later = |block: &Block| block.rows.first().is_some_and(|first| first.key() > key);
-        let after = self.blocks.partition_point(|block| !later(block));
-        (!self.blocks.is_empty()).then_some(after.saturating_sub(1))
+        let last = self.blocks.len().checked_sub(1)?;
+        if self.blocks.last().is_some_and(|block| !later(block)) {
+            return Some(last);
+        }
+        Some(self.blocks.partition_point(|block| !later(block)).saturating_sub(1))
     }
 
     /// Makes room for `key` in the block `at` or behind it, and says where. What is recorded comes at the end:
@@ -290,6 +318,10 @@ impl Block {
     }
 
     fn position(&self, key: Key) -> Result<usize, usize> {
+        // What comes from the log, or has just been recorded, comes in order.
+        if self.last().is_none_or(|last| last.key() < key) {
+            return Err(self.rows.len());
+        }
         self.rows.binary_search_by(|row| row.key().cmp(&key))
     }
 
@@ -555,6 +587,31 @@ mod tests {
             assert!(rows.see(row(&paths[5]).key()) && !rows.is_seen(row(&paths[6]).key()));
             assert_eq!(rows.unseen().count(), 599);
         }
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_path_behind_the_one_that_was_seen_before() {
+        let mut rows = Rows::new(layout(), JOIN);
+        let odd = |seconds| seconds == 300;
+        let paths: Vec<PathBuf> = (0..600).map(|seconds| path(seconds, 0, odd(seconds))).collect();
+        paths.iter().for_each(|path| rows.insert(row(path), path));
+        rows.begin_round();
+        for (seconds, path) in (0..).zip(&paths) {
+            let key = row(path).key();
+            match rows.see_next(path) {
+                Some(seen) => assert_eq!(seen, key),
+                None => assert!(odd(seconds) && rows.see(key), "{seconds}"),
+            }
+        }
+        assert_eq!(rows.unseen().count(), 0);
+
+        rows.begin_round();
+        assert_eq!(rows.see_next(&paths[1]), None);
+        assert!(rows.see(row(&paths[1]).key()));
+        assert_eq!(rows.see_next(&paths[1]), None);
+        rows.remove(row(&paths[0]).key());
+        assert_eq!(rows.see_next(&paths[2]), None, "rows have moved");
+        assert_eq!(rows.unseen().count(), 598);
     }
 
     #[test]

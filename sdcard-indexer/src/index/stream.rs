@@ -510,6 +510,9 @@ impl Listing<'_, '_> {
     }
 
     fn recording(&mut self, name: &Path, stamp: FileStamp, sealed: bool) {
+        if !sealed && self.table.observe_next(name, stamp, self.look.now) {
+            return;
+        }
         if let Some(named) = self.time_of(name) {
             let (placer, after) = (self.look.placer, self.after);
             let claim = Claim { named: Some(Named::of(&named)), after, ..Claim::default() };

@@ -214,18 +214,7 @@ impl Table {
     ) -> bool {
         let key = self.key(&named, path);
         if self.rows.see(key) {
-            if self.rows.get(key).is_some_and(|row| !row.has_stamp(stamp)) {
-                self.rows.update(key, |row| {
-                    row.set_stamp(stamp);
-                    row.set(Flag::STALE, true);
-                    row.set(Flag::SEALED, false);
-                });
-                self.changed_at = now;
-                self.begun = self.begun.map(|begun| match self.rows.get(begun) {
-                    Some(row) if row.is(Flag::SEALED) => begun.max(key),
-                    _ => begun,
-                });
-            }
+            self.compare(key, stamp, now);
             return false;
         }
         let mut row = Row::unread(key, place(), stamp);
@@ -239,6 +228,31 @@ impl Table {
         }
         self.added += 1;
         true
+    }
+
+    /// As [`Table::observe`], of the file that comes behind the one observed last, whose time need not be told.
+    /// False: it is another one, and has to be observed.
+    pub fn observe_next(&mut self, path: &Path, stamp: FileStamp, now: Timestamp) -> bool {
+        let next = self.rows.see_next(path);
+        next.into_iter().for_each(|key| self.compare(key, stamp, now));
+        next.is_some()
+    }
+
+    /// A file may be another one than it was, or have grown.
+    fn compare(&mut self, key: Key, stamp: FileStamp, now: Timestamp) {
+        if self.rows.get(key).is_none_or(|row| row.has_stamp(stamp)) {
+            return;
+        }
+        self.rows.update(key, |row| {
+            row.set_stamp(stamp);
+            row.set(Flag::STALE, true);
+            row.set(Flag::SEALED, false);
+        });
+        self.changed_at = now;
+        self.begun = self.begun.map(|begun| match self.rows.get(begun) {
+            Some(row) if row.is(Flag::SEALED) => begun.max(key),
+            _ => begun,
+        });
     }
 
     /// Buries what was not seen at `under` or below, except below directories that were not listed; `named` is

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::field::Fields;
+use super::field::{Field, Fields};
 use super::template::Template;
 use super::{LayoutConfig, Preset, civil, unix_nanos};
 use crate::time::Timestamp;
@@ -248,8 +248,11 @@ impl Candidate {
         ends.take(MAX_ROOT_DEPTH + 1).find_map(|begin| {
             let (root, name) = path.split_at_checked(begin)?;
             let mut templates = self.templates.iter();
-            let (fields, camera) = templates.find_map(|template| template.read_camera(name))?;
-            let (start, is_unix) = (start_in_utc(&fields)?, fields.unix_seconds.is_some());
+            let (fields, camera) =
+                templates.find_map(|template| template.read_camera(name.as_bytes()))?;
+            let camera = camera.and_then(|camera| std::str::from_utf8(camera).ok());
+            let (start, is_unix) =
+                (start_in_utc(&fields)?, fields.get(Field::UnixSeconds).is_some());
             let modified = sample.modified;
             let root = Path::new(root.trim_end_matches('/'));
             Some((root, Match { camera, start, modified, is_unix, index }))
@@ -258,7 +261,7 @@ impl Candidate {
 }
 
 fn start_in_utc(fields: &Fields) -> Option<Timestamp> {
-    let nanos = match fields.unix_seconds {
+    let nanos = match fields.get(Field::UnixSeconds) {
         Some(seconds) if seconds < MIN_UNIX_SECONDS => return None,
         Some(seconds) => unix_nanos(seconds, fields)?,
         None => {

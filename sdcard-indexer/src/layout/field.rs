@@ -12,7 +12,6 @@ const SHORT_YEAR_BASE: i64 = 2000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Field {
     Year,
-    ShortYear,
     Month,
     Day,
     Hour,
@@ -21,9 +20,22 @@ pub(super) enum Field {
     Fraction,
     UnixSeconds,
     Counter,
+    ShortYear,
 }
 
 impl Field {
+    /// Those that are finer than a day.
+    pub(super) const FINEST_FIRST: [Field; 5] =
+        [Field::Fraction, Field::UnixSeconds, Field::Second, Field::Minute, Field::Hour];
+
+    const SLOTS: usize = 9;
+
+    /// The two ways to write a year are one number.
+    #[inline]
+    fn slot(self) -> usize {
+        if self == Field::ShortYear { Field::Year as usize } else { self as usize }
+    }
+
     pub(super) fn of_letter(letter: char) -> Option<Field> {
         Some(match letter {
             'Y' => Field::Year,
@@ -69,16 +81,15 @@ impl Field {
     }
 
     /// Takes the field from the front of `rest`; returns what follows it.
-    pub(super) fn read<'a>(self, rest: &'a str, fields: &mut Fields) -> Option<&'a str> {
-        let signed = self == Field::UnixSeconds && rest.starts_with('-');
+    pub(super) fn read<'a>(self, rest: &'a [u8], fields: &mut Fields) -> Option<&'a [u8]> {
+        let signed = self == Field::UnixSeconds && rest.first() == Some(&b'-');
         let unsigned = rest.get(usize::from(signed)..)?;
-        let digits_there = leading_digits(unsigned);
-        let digits = self.width().unwrap_or(digits_there);
-        let (number, rest) = (digits <= digits_there).then(|| unsigned.split_at(digits))?;
-        let value: i64 = number.parse().ok()?;
+        let count = self.width().unwrap_or_else(|| leading_digits(unsigned));
+        let (digits, rest) = unsigned.split_at_checked(count)?;
+        let value = number(digits)?;
         let value = match self {
             Field::Fraction => {
-                let absent = MAX_FRACTION_DIGITS.checked_sub(digits)?;
+                let absent = MAX_FRACTION_DIGITS.checked_sub(count)?;
                 let step_ns = 10_u32.pow(u32::try_from(absent).ok()?);
                 fields.fraction_step_ns = step_ns;
                 value * i64::from(step_ns)
@@ -92,82 +103,80 @@ impl Field {
     }
 
     /// Adds the field as it stands in a name; one that is absent is written as 0.
-    pub(super) fn write(self, fields: &Fields, name: &mut String) {
+    pub(super) fn write(self, fields: &Fields, name: &mut Vec<u8>) {
         let value = fields.get(self).unwrap_or(0);
         match self {
             Field::Fraction => {
                 let step_ns = 10_i64.pow(MAX_FRACTION_DIGITS as u32 - FRACTION_DIGITS);
-                push_number(name, value / step_ns, FRACTION_DIGITS);
+                push_number(name, value / step_ns, FRACTION_DIGITS as usize);
             }
             Field::ShortYear => push_number(name, value.rem_euclid(100), 2),
-            _ => push_number(name, value, self.width().unwrap_or(0) as u32),
+            _ => push_number(name, value, self.width().unwrap_or(1)),
         }
     }
 }
 
+/// Of an `i64`.
+const MAX_DIGITS: usize = 19;
+
 /// With zeros in front where it has fewer digits. Names are made for every segment that the index holds: no
 /// string is made for each number in them.
-fn push_number(name: &mut String, value: i64, least_digits: u32) {
+fn push_number(name: &mut Vec<u8>, value: i64, least_digits: usize) {
     if value < 0 {
-        name.push('-');
+        name.push(b'-');
     }
-    let value = value.unsigned_abs();
-    let digits = value.checked_ilog10().map_or(1, |log| log + 1).max(least_digits);
-    for place in (0..digits).rev() {
-        let digit = value / 10_u64.pow(place) % 10;
-        name.push(char::from(b'0' + digit as u8));
+    let mut digits = [b'0'; MAX_DIGITS];
+    let mut left = value.unsigned_abs();
+    let mut unused = MAX_DIGITS;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+        unused -= 1;
+        if left == 0 {
+            break;
+        }
     }
+    name.extend_from_slice(digits.get(unused.min(MAX_DIGITS - least_digits)..).unwrap_or_default());
 }
 
 /// The numbers of one name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Fields {
-    pub year: Option<i64>,
-    pub month: Option<i64>,
-    pub day: Option<i64>,
-    pub hour: Option<i64>,
-    pub minute: Option<i64>,
-    pub second: Option<i64>,
-    pub fraction_ns: Option<i64>,
-    pub unix_seconds: Option<i64>,
-    pub counter: Option<i64>,
+    /// By [`Field::slot`].
+    numbers: [Option<i64>; Field::SLOTS],
     /// What one step of the last fraction digit is worth; zero where there is no fraction.
     pub fraction_step_ns: u32,
 }
 
 impl Fields {
-    fn get(&self, field: Field) -> Option<i64> {
-        match field {
-            Field::Year | Field::ShortYear => self.year,
-            Field::Month => self.month,
-            Field::Day => self.day,
-            Field::Hour => self.hour,
-            Field::Minute => self.minute,
-            Field::Second => self.second,
-            Field::Fraction => self.fraction_ns,
-            Field::UnixSeconds => self.unix_seconds,
-            Field::Counter => self.counter,
-        }
+    /// Of a fraction, nanoseconds.
+    #[inline]
+    pub(super) fn get(&self, field: Field) -> Option<i64> {
+        self.numbers.get(field.slot()).copied().flatten()
     }
 
     /// A field may stand in a template twice (a date in both directory and file name); `None` where
     /// the two disagree.
-    fn set(&mut self, field: Field, value: i64) -> Option<()> {
-        let slot = match field {
-            Field::Year | Field::ShortYear => &mut self.year,
-            Field::Month => &mut self.month,
-            Field::Day => &mut self.day,
-            Field::Hour => &mut self.hour,
-            Field::Minute => &mut self.minute,
-            Field::Second => &mut self.second,
-            Field::Fraction => &mut self.fraction_ns,
-            Field::UnixSeconds => &mut self.unix_seconds,
-            Field::Counter => &mut self.counter,
-        };
+    #[inline]
+    pub(super) fn set(&mut self, field: Field, value: i64) -> Option<()> {
+        let slot = self.numbers.get_mut(field.slot())?;
         (*slot.get_or_insert(value) == value).then_some(())
     }
 }
 
-pub(super) fn leading_digits(text: &str) -> usize {
-    text.bytes().take_while(u8::is_ascii_digit).count()
+pub(super) fn leading_digits(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// `None` where there is no digit, or anything else, or more than an `i64` holds.
+fn number(digits: &[u8]) -> Option<i64> {
+    let mut number = 0_i64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    (!digits.is_empty()).then_some(number)
 }

@@ -29,16 +29,19 @@ mod field;
 mod preset;
 mod template;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{InvalidId, check_id};
+use crate::segment::path_bytes;
 use crate::time::Timestamp;
 
 pub use detect::{Guess, Sample, detect};
@@ -48,6 +51,9 @@ use template::{PLACEHOLDERS, Template};
 
 /// The time zone that a configuration gets where it names none: that of the machine.
 const LOCAL: &str = "local";
+
+/// Room for a name that is made: most are shorter.
+const NAME_BYTES: usize = 48;
 
 /// What a name tells of its segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +75,8 @@ pub struct Layout {
     template: Template,
     further: Vec<Template>,
     zone: TimeZone,
+    /// Of a zone whose clocks are never changed.
+    always: Option<Offset>,
 }
 
 /// A layout as a configuration writes it: `layout = "mediamtx"` or `template = "…"`, and the rest where needed.
@@ -147,13 +155,13 @@ impl Layout {
     /// `relative_path` is relative to the stream's root. A local time that daylight saving time skips is
     /// taken for one on either side of the skip, with an uncertainty that holds both.
     pub fn parse(&self, relative_path: &Path) -> Option<NamedTime> {
-        let name = relative_path.to_str()?;
+        let name = path_bytes(relative_path);
         let mut templates = std::iter::once(&self.template).chain(&self.further);
         let (template, fields) =
             templates.find_map(|template| Some((template, template.read(name)?)))?;
-        let step = step(template, &fields);
-        let counter = fields.counter.map(u32::try_from).transpose().ok()?;
-        let (start, uncertainty) = match fields.unix_seconds {
+        let step = step(template, fields.fraction_step_ns);
+        let counter = fields.get(Field::Counter).map(u32::try_from).transpose().ok()?;
+        let (start, uncertainty) = match fields.get(Field::UnixSeconds) {
             Some(seconds) => (unix_nanos(seconds, &fields)?, step),
             None => self.extent(civil(&fields)?, step)?,
         };
@@ -164,27 +172,44 @@ impl Layout {
     ///
     /// [`Layout::parse`] of it gives a time that holds `start` within its uncertainty.
     pub fn path_for(&self, start: Timestamp, counter: u32) -> PathBuf {
+        PathBuf::from(OsString::from_vec(self.name_for(start, counter)))
+    }
+
+    /// Whether this is what [`Layout::path_for`] makes.
+    pub(crate) fn makes(&self, path: &Path, start: Timestamp, counter: u32) -> bool {
+        path_bytes(path) == self.name_for(start, counter)
+    }
+
+    fn name_for(&self, start: Timestamp, counter: u32) -> Vec<u8> {
+        let mut name = Vec::with_capacity(NAME_BYTES);
+        self.template.write(&self.fields_of(start, counter), &mut name);
+        name
+    }
+
+    fn fields_of(&self, start: Timestamp, counter: u32) -> Fields {
         let civil = self.zone.to_datetime(start.to_jiff());
         let nanos = start.as_nanos();
-        let fields = Fields {
-            year: Some(civil.year().into()),
-            month: Some(civil.month().into()),
-            day: Some(civil.day().into()),
-            hour: Some(civil.hour().into()),
-            minute: Some(civil.minute().into()),
-            second: Some(civil.second().into()),
-            fraction_ns: Some(nanos.rem_euclid(1_000_000_000)),
-            unix_seconds: Some(nanos.div_euclid(1_000_000_000)),
-            counter: Some(counter.into()),
-            fraction_step_ns: 0,
-        };
-        PathBuf::from(self.template.write(&fields))
+        let numbers = [
+            (Field::Year, civil.year().into()),
+            (Field::Month, civil.month().into()),
+            (Field::Day, civil.day().into()),
+            (Field::Hour, civil.hour().into()),
+            (Field::Minute, civil.minute().into()),
+            (Field::Second, civil.second().into()),
+            (Field::Fraction, nanos.rem_euclid(1_000_000_000)),
+            (Field::UnixSeconds, nanos.div_euclid(1_000_000_000)),
+            (Field::Counter, counter.into()),
+        ];
+        let mut fields = Fields::default();
+        for (field, number) in numbers {
+            fields.set(field, number);
+        }
+        fields
     }
 
     /// One step of the finest field of the names that [`Layout::path_for`] writes.
     pub fn resolution(&self) -> Duration {
-        let fraction_step_ns = 10_u32.pow(9 - FRACTION_DIGITS);
-        step(&self.template, &Fields { fraction_step_ns, ..Fields::default() })
+        step(&self.template, 10_u32.pow(9 - FRACTION_DIGITS))
     }
 
     /// What names are made by; the first where a preset has several.
@@ -195,6 +220,10 @@ impl Layout {
     /// The first instant whose local time lies in `[civil, civil + step)`, in nanoseconds, and how far
     /// behind it the last such instant ends.
     fn extent(&self, civil: DateTime, step: Duration) -> Option<(i64, Duration)> {
+        if let Some(offset) = self.always {
+            let start = offset.to_timestamp(civil).ok()?;
+            return Some((i64::try_from(start.as_nanosecond()).ok()?, step));
+        }
         let nanosecond = SignedDuration::from_nanos(1);
         let last = civil.checked_add(step).and_then(|end| end.checked_sub(nanosecond)).ok()?;
         let earliest = self.zone.to_ambiguous_timestamp(civil).earlier().ok()?;
@@ -206,31 +235,31 @@ impl Layout {
 }
 
 /// One step of the finest field.
-fn step(template: &Template, fields: &Fields) -> Duration {
-    if template.holds(Field::Fraction) {
-        return Duration::from_nanos(fields.fraction_step_ns.into());
+fn step(template: &Template, fraction_step_ns: u32) -> Duration {
+    match template.finest {
+        Field::Fraction => Duration::from_nanos(fraction_step_ns.into()),
+        Field::UnixSeconds | Field::Second => Duration::from_secs(1),
+        Field::Minute => Duration::from_secs(60),
+        Field::Hour => Duration::from_secs(3_600),
+        _ => Duration::from_secs(86_400),
     }
-    let seconds =
-        [(Field::UnixSeconds, 1), (Field::Second, 1), (Field::Minute, 60), (Field::Hour, 3_600)];
-    let finest = seconds.into_iter().find(|(field, _)| template.holds(*field));
-    Duration::from_secs(finest.map_or(86_400, |(_, seconds)| seconds))
 }
 
 fn unix_nanos(seconds: i64, fields: &Fields) -> Option<i64> {
-    seconds.checked_mul(1_000_000_000)?.checked_add(fields.fraction_ns.unwrap_or(0))
+    seconds.checked_mul(1_000_000_000)?.checked_add(fields.get(Field::Fraction).unwrap_or(0))
 }
 
 /// `None` where no calendar has it: a 13th month, a 60th second.
 fn civil(fields: &Fields) -> Option<DateTime> {
-    let small = |value: Option<i64>| i8::try_from(value.unwrap_or(0)).ok();
+    let small = |field: Field| i8::try_from(fields.get(field).unwrap_or(0)).ok();
     DateTime::new(
-        i16::try_from(fields.year?).ok()?,
-        small(fields.month)?,
-        small(fields.day)?,
-        small(fields.hour)?,
-        small(fields.minute)?,
-        small(fields.second)?,
-        i32::try_from(fields.fraction_ns.unwrap_or(0)).ok()?,
+        i16::try_from(fields.get(Field::Year)?).ok()?,
+        small(Field::Month)?,
+        small(Field::Day)?,
+        small(Field::Hour)?,
+        small(Field::Minute)?,
+        small(Field::Second)?,
+        i32::try_from(fields.get(Field::Fraction).unwrap_or(0)).ok()?,
     )
     .ok()
 }
@@ -279,7 +308,8 @@ impl TryFrom<LayoutConfig> for Layout {
             (None, Some(name)) => zone(name)?,
             (None, None) => zone(LOCAL)?,
         };
-        Ok(Layout { config, template, further, zone })
+        let always = zone.to_fixed_offset().ok();
+        Ok(Layout { config, template, further, zone, always })
     }
 }
 

@@ -30,12 +30,16 @@ enum Item {
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     items: Vec<Item>,
+    /// Of the fields that tell a time.
+    pub(super) finest: Field,
+    /// What matches may differ in more than what becomes of fields.
+    chooses: bool,
 }
 
 impl Template {
     /// `camera` is what stands for `{camera}`.
     pub(super) fn compile(text: &str, camera: Option<&str>) -> Result<Template, LayoutError> {
-        let mut template = Template { items: items(text)? };
+        let mut template = Template::of_any_camera(text)?;
         for item in &mut template.items {
             if *item == Item::AnyCamera {
                 let camera = camera.map(str::to_owned);
@@ -52,20 +56,24 @@ impl Template {
 
     /// Matches the names of all cameras.
     pub(super) fn of_any_camera(text: &str) -> Result<Template, LayoutError> {
-        Ok(Template { items: items(text)? })
+        let items = items(text)?;
+        let there = |field: &Field| items.contains(&Item::Field(*field));
+        let finest = Field::FINEST_FIRST.into_iter().find(there).unwrap_or(Field::Day);
+        let chooses = items.iter().any(|item| matches!(item, Item::OneOf(_)));
+        Ok(Template { items, finest, chooses })
     }
 
-    pub(super) fn holds(&self, field: Field) -> bool {
+    fn holds(&self, field: Field) -> bool {
         self.items.contains(&Item::Field(field))
     }
 
     /// The numbers in `name`; `None` where it does not match from its first byte to its last.
-    pub(super) fn read(&self, name: &str) -> Option<Fields> {
+    pub(super) fn read(&self, name: &[u8]) -> Option<Fields> {
         self.read_camera(name).map(|(fields, _)| fields)
     }
 
     /// As [`Template::read`], and the camera where the template takes any.
-    pub(super) fn read_camera<'a>(&self, name: &'a str) -> Option<(Fields, Option<&'a str>)> {
+    pub(super) fn read_camera<'a>(&self, name: &'a [u8]) -> Option<(Fields, Option<&'a [u8]>)> {
         let mut fields = Fields::default();
         let mut camera = None;
         let mut rest = name;
@@ -86,21 +94,22 @@ impl Template {
                 }
             };
         }
-        (rest.is_empty() && is_plain_path(name)).then_some((fields, camera))
+        let plain = !self.chooses || is_plain_path(name);
+        (rest.is_empty() && plain).then_some((fields, camera))
     }
 
-    /// The name with these numbers in it; one that is absent is written as 0.
-    pub(super) fn write(&self, fields: &Fields) -> String {
-        let mut name = String::new();
+    /// Adds the name with these numbers in it; one that is absent is written as 0.
+    pub(super) fn write(&self, fields: &Fields, name: &mut Vec<u8>) {
         for item in &self.items {
             match item {
-                Item::Literal(text) => name.push_str(text),
-                Item::Field(field) => field.write(fields, &mut name),
-                Item::Digits | Item::Character | Item::AnyCamera => name.push('0'),
-                Item::OneOf(texts) => name.push_str(texts.first().map_or("", String::as_str)),
+                Item::Literal(text) => name.extend_from_slice(text.as_bytes()),
+                Item::Field(field) => field.write(fields, name),
+                Item::Digits | Item::Character | Item::AnyCamera => name.push(b'0'),
+                Item::OneOf(texts) => {
+                    name.extend_from_slice(texts.first().map_or(b"", |text| text.as_bytes()));
+                }
             }
         }
-        name
     }
 
     /// An instant needs `%s`, or a date; a field that is there needs all coarser ones.
@@ -138,7 +147,10 @@ impl Template {
                 }
                 Item::Digits => !may_begin(following, |first| first.is_ascii_digit()),
                 Item::OneOf(texts) => texts.iter().all(|short| {
-                    let longer = texts.iter().filter_map(|long| strip(long, short)?.chars().next());
+                    let longer = texts.iter().filter_map(|long| {
+                        strip(long.as_bytes(), short)?;
+                        long.get(short.len()..)?.chars().next()
+                    });
                     longer.into_iter().all(|next| {
                         !may_begin(following, |first| first.eq_ignore_ascii_case(&next))
                     })
@@ -154,8 +166,9 @@ impl Template {
     }
 
     fn check_path(&self, text: &str) -> Result<(), LayoutError> {
-        let sample = self.write(&Fields::default());
-        if is_plain_path(&sample) && !sample.contains(char::is_control) {
+        let mut sample = Vec::new();
+        self.write(&Fields::default(), &mut sample);
+        if is_plain_path(&sample) && !String::from_utf8_lossy(&sample).contains(char::is_control) {
             return Ok(());
         }
         Err(LayoutError::NotAPath { template: text.to_owned() })
@@ -198,27 +211,27 @@ fn may_begin(items: &[Item], wanted: impl Fn(char) -> bool) -> bool {
     false
 }
 
-fn is_plain_path(name: &str) -> bool {
-    name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+fn is_plain_path(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// What follows `text` in `rest`; FAT keeps no case, or a PC changes it.
-fn strip<'a>(rest: &'a str, text: &str) -> Option<&'a str> {
+fn strip<'a>(rest: &'a [u8], text: &str) -> Option<&'a [u8]> {
     let (front, rest) = rest.split_at_checked(text.len())?;
-    front.eq_ignore_ascii_case(text).then_some(rest)
+    front.eq_ignore_ascii_case(text.as_bytes()).then_some(rest)
 }
 
-fn split_at_least_one(text: &str, length: usize) -> Option<(&str, &str)> {
+fn split_at_least_one(text: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     (length > 0).then(|| text.split_at_checked(length))?
 }
 
-fn leading_letters(text: &str) -> usize {
-    text.bytes().take_while(u8::is_ascii_alphanumeric).count()
+fn leading_letters(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
-fn leading_camera(text: &str) -> usize {
-    let of_an_id = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    text.bytes().take_while(of_an_id).count()
+fn leading_camera(text: &[u8]) -> usize {
+    let of_an_id = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.iter().take_while(of_an_id).count()
 }
 
 fn items(text: &str) -> Result<Vec<Item>, LayoutError> {

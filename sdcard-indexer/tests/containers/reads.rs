@@ -98,6 +98,18 @@ fn head_and_tail_of_a_fragmented_recording_cost_a_few_reads() {
 }
 
 #[test]
+fn a_tail_of_small_fragments_is_read_in_one_piece_with_its_index() {
+    let small = "-stream_loop 9 -i SOURCE -an -vf scale=64:48,fps=10 -c:v libx264 -preset ultrafast \
+                 -g 10 -movflags frag_keyframe+empty_moov+default_base_moof";
+    let file = Source::H264.made(small, "mp4").bytes;
+    summary_of(&file).unwrap();
+    let (reads, bytes) = counted(&file, container::extent);
+    println!("{} bytes: {reads} reads, {bytes} bytes", file.len());
+    // Ten pictures a fragment: the last fragment alone would not tell enough.
+    assert!(reads <= 2 && bytes <= 4_096 + 32_768, "{reads} reads, {bytes} bytes");
+}
+
+#[test]
 fn head_and_tail_of_mpeg_ts_cost_little_of_it() {
     for options in ["", "-mpegts_m2ts_mode 1", "-output_ts_offset 95420"] {
         let file = minute_in("ts", &format!("-crf 4 {options} -f mpegts"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sdcard_indexer::clock::{Boottime, ClockReading, ClockTrust};
 use sdcard_indexer::identity::BootId;
-use sdcard_indexer::index::{Index, IndexConfig, ProblemKind, Sweep};
+use sdcard_indexer::index::{Basis, Index, IndexConfig, ProblemKind, Sweep};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::Hint;
 
@@ -155,4 +155,25 @@ fn thirty_body_worn_cameras_that_boot_in_1970_are_whole_once_they_get_the_time_a
         assert_eq!(again.looks(5).read, 0);
         assert_holds(&again.index, &held);
     }
+}
+
+#[test]
+fn a_forecast_is_made_in_true_time_also_while_the_clock_shows_another_one() {
+    let card = Card::new();
+    let mut camera = Camera::boots(&card, 1, at(0));
+    camera.looks(1);
+    camera.is_set(2, at(0));
+    (0..6).for_each(|number| camera.records(20 + 4 * number, true));
+    for number in 0..4 {
+        let oldest = camera.clock(20 + 4 * number);
+        fs::remove_file(card.root().join(layout().path_for(oldest, 0))).unwrap();
+        camera.looks(60 + 4 * number);
+    }
+    // A day back, by somebody's hand.
+    (camera.shown, camera.synchronised) = (at(-86_400), None);
+    camera.looks(80);
+    let horizon = view(&camera.index).horizon.unwrap();
+    let forecast = camera.index.overwritten_at(&main_stream(), horizon, camera.clock(80)).unwrap();
+    assert!(matches!(forecast.basis, Basis::Deletions(_)), "{forecast:?}");
+    assert!(forecast.at.distance(at(80)) < Duration::from_secs(2), "{forecast:?}");
 }

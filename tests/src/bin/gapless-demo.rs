@@ -327,6 +327,12 @@ impl Watched {
                 let merged = Merged { piece, part_bytes, resent_bytes };
                 self.pieces.entry(key.device.to_string()).or_default().push(merged);
             }
+            Event::AtRisk { device, forecast } => {
+                let now = Timestamp::from_jiff(jiff::Timestamp::now());
+                self.say(&format!("{device}: {}", forecast.seen_at(now)));
+            }
+            // Nobody asks for anything here, and no policy has a time.
+            Event::Job(_) | Event::Run(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use protocol::message::SealCheck;
 use rand::SeedableRng;
 
 use super::*;
-use crate::pull::window::MAX_WINDOW_BYTES;
+use crate::pull::window::{FIRST_WINDOW_BYTES, MAX_WINDOW_BYTES};
 
 const DIGEST: PartDigest = PartDigest { blake3: [9; 32], seal: SealCheck::Unknown };
 
@@ -124,7 +124,7 @@ fn nothing_is_asked_of_a_device_that_is_away() {
     assert_eq!(bench.handle(Event::Tick), []);
     let open = opened(&bench.online(CONNECTION, BOOT));
     assert_eq!((open.start, open.from, open.end), (START, START, END));
-    assert_eq!(open.credit_limit, START + 2 * u64::from(open.chunk_bytes));
+    assert_eq!(open.credit_limit, START + FIRST_WINDOW_BYTES);
     assert_eq!(bench.handle(Event::Offline), []);
     assert_eq!(bench.engine.next_deadline(), None);
 }
