@@ -19,4 +19,5 @@ pub mod media;
 pub mod mosquitto;
 pub mod naming;
 pub mod process;
+pub mod simulation;
 pub mod stranger;
