@@ -66,7 +66,9 @@ pub enum Fault {
         power: bool,
     },
     /// It never comes back.
-    Dies { device: usize },
+    Dies {
+        device: usize,
+    },
     BrokerRestart,
     ServerCut {
         micros: Micros,
