@@ -44,7 +44,7 @@ impl Footage {
         Ok(Footage { minute: fs::read(&path)? })
     }
 
-    #[allow(dead_code, reason = "each bench is a crate of its own, and only one asks")]
+    #[allow(dead_code, reason = "each bench has this room to itself, and not each asks for it")]
     pub fn minute_bytes(&self) -> u64 {
         self.minute.len() as u64
     }
