@@ -48,7 +48,7 @@ async fn put_policy(depot: &Depot) {
     let policy = format!(
         "[[policy]]\nname = \"evening\"\ndevices = [\"bwc-*\"]\nrecord = \"held\"\n\
          modes = [\"scheduled\", \"manual\"]\nmax_devices = 10\n\
-         schedule = {{ cron = \"{minute} * * * *\", time_zone = \"Europe/Berlin\", window = \"5m\" }}\n"
+         schedule = {{ cron = \"{minute} * * * *\", time_zone = \"Europe/Berlin\", window = \"10m\" }}\n"
     );
     let file = depot.root("evening.toml");
     fs::write(&file, policy).unwrap();
@@ -220,8 +220,11 @@ async fn timeline(depot: &Depot, device: &str, range: TimeRange) -> Option<Timel
 }
 
 async fn assert_report(depot: &Depot, truth: TimeRange) {
-    let closed = async || runs(depot).await.into_iter().next().filter(|run| !run.is_open());
-    let run = until("the run ends", Duration::from_secs(300), closed).await.unwrap();
+    let run = open_run(depot).await.expect("its window is still open");
+    let ended = depot.gapless(&["cancel", &run.id]).await.unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let run = runs(depot).await.into_iter().next().filter(|run| !run.is_open());
+    let run = run.expect("it was ended");
     for (number, unit) in depot.units.iter().enumerate() {
         let report = run.device(&unit.device);
         assert!(report.seen.is_some(), "{report:#?}");
