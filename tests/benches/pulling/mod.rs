@@ -44,10 +44,6 @@ impl Footage {
         Ok(Footage { minute: fs::read(&path)? })
     }
 
-    pub fn minute_bytes(&self) -> u64 {
-        self.minute.len() as u64
-    }
-
     /// Writes `minutes` segments of a minute each, as a recorder does; answers when the last one ends.
     pub fn record(
         &self,
