@@ -7,6 +7,7 @@
 
 mod pulling;
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,7 +107,8 @@ async fn beside_pull(shape: Shape, footage: &Footage, minutes: u32) -> anyhow::R
     footage.record(&installation.archive(), NAMING, start, 1)?;
     footage.record(&installation.archive(), NAMING, lost_to, 1)?;
     let hole = TimeRange::starting_at(lost_from, lost_to.since(lost_from));
-    let media_bytes = footage.minute_bytes() * u64::from(minutes);
+    let minute = installation.card().join(NAMING.path(lost_from));
+    let media_bytes = fs::metadata(minute)?.len() * u64::from(minutes);
 
     installation.link.cut(Cut::Reset);
     let mut ear = Ear::open(&installation).await?;

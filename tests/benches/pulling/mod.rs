@@ -44,11 +44,6 @@ impl Footage {
         Ok(Footage { minute: fs::read(&path)? })
     }
 
-    #[allow(dead_code, reason = "each bench has this room to itself, and not each asks for it")]
-    pub fn minute_bytes(&self) -> u64 {
-        self.minute.len() as u64
-    }
-
     /// Writes `minutes` segments of a minute each, as a recorder does; answers when the last one ends.
     pub fn record(
         &self,
