@@ -8,7 +8,7 @@ use clap::Args;
 use sdcard_indexer::readable::second_of;
 use sdcard_indexer::time::Timestamp;
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::follow::Followed;
 use super::search::Footage;
 use super::{follow, jobs, show, text};
@@ -16,6 +16,10 @@ use crate::api::JobRequest;
 use crate::api::view::Job;
 use crate::job::JobState;
 use crate::policy::period;
+
+/// How often, and how long after each other, an order is given to a server that has gone while it was asked.
+const ORDERED_AGAIN: u32 = 60;
+const ORDERED_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
 pub struct Pull {
@@ -85,7 +89,7 @@ pub(super) async fn pull(
     let Footage { device, stream, from, to } = asked.footage;
     let deadline = Some(asked.deadline.from(text::now()));
     let request = JobRequest { device, stream, from, to, deadline };
-    let job: Job = client.post("jobs", &request).await?;
+    let job = order(client, &request, waits).await?;
     if !asked.json {
         let (until, id) = (second_of(job.deadline), job.id);
         jobs::print_head(&job, out)?;
@@ -117,6 +121,22 @@ pub(super) async fn pull(
             Ok(false)
         }
     }
+}
+
+/// Takes the job to the server. Where that ends before it answers, whoever waits asks the next one: an order that
+/// is given twice is one job.
+async fn order(client: &Client, request: &JobRequest, waits: bool) -> Result<Job, ClientError> {
+    let first = client.post("jobs", request).await;
+    let Err(ClientError::Unreachable { .. }) = &first else { return first };
+    let mut last = first;
+    for _ in 0..if waits { ORDERED_AGAIN } else { 0 } {
+        tokio::time::sleep(ORDERED_AFTER).await;
+        last = client.post("jobs", request).await;
+        if !last.as_ref().is_err_and(ClientError::is_absence) {
+            break;
+        }
+    }
+    last
 }
 
 #[cfg(test)]

@@ -39,6 +39,13 @@ impl Core {
         } else if open >= MOST_OPEN {
             return Err(OrderError::TooManyJobs(open));
         }
+        // Whoever asks again, as after an answer that was lost, asks for the same.
+        let same = |job: &&Job| job.state == JobState::Open && job.key == key && job.range == range;
+        if let Some(job) = self.jobs.values().find(same).cloned() {
+            let (id, deadline) = (job.id, job.deadline.max(deadline));
+            self.keep(Job { deadline, ..job });
+            return self.job_status(id);
+        }
         let last = self.jobs.keys().next_back().map_or(0, |job| job.0);
         let job = Job {
             id: JobId(last + 1),

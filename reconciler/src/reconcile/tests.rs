@@ -327,6 +327,17 @@ fn a_cancelled_job_pauses_its_part_at_once_and_forgets_it() {
 }
 
 #[test]
+fn an_order_that_is_given_twice_is_one_job_with_the_later_deadline() {
+    let mut server = Server::start(SCHEDULED, Memory::default(), AFTERNOON);
+    let wanted = seconds(SHIFT.0 + 600, SHIFT.0 + 660);
+    for deadline in [AFTERNOON + 3_600, AFTERNOON + 7_200, AFTERNOON + 60] {
+        server.order(pull(wanted, deadline)).unwrap();
+    }
+    assert_eq!(server.core.jobs.len(), 1);
+    assert_eq!(server.core.jobs[&JobId(1)].deadline, at(AFTERNOON + 7_200));
+}
+
+#[test]
 fn a_job_waits_for_its_deadline_and_no_longer() {
     let mut server = Server::start(SCHEDULED, Memory::default(), AFTERNOON);
     let beyond = seconds(SHIFT.1 - 10, SHIFT.1 + 10);
