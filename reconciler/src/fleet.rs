@@ -22,6 +22,10 @@ use crate::time::{MonotonicMicros, Now};
 /// A device says that it is online every 60 s; one that misses two of them is taken for gone.
 pub const SILENT_AFTER: Duration = Duration::from_secs(150);
 
+/// The first `Online` that is heard of a connection may be a retained one, and older by as much as lies between
+/// two of them; so is its clock sample then.
+const OLDEST_RETAINED: Duration = Duration::from_secs(60);
+
 /// What is taken of the label that a device gives its network.
 pub const MOST_LINK_CHARACTERS: usize = 64;
 
@@ -120,13 +124,16 @@ pub struct Session {
     clock: ClockSample,
     /// When the clock sample arrived.
     sampled_at: MonotonicMicros,
+    /// How old it may have been by then.
+    sample_age: Duration,
     heard_at: MonotonicMicros,
 }
 
 impl Session {
-    /// An instant on the device's never-stepping clock, `ahead` from now.
+    /// An instant on the device's never-stepping clock, at least `ahead` from now.
     pub fn expiry(&self, now: MonotonicMicros, ahead: Duration) -> BootMillis {
-        let since = now.since(self.sampled_at).saturating_add(ahead);
+        let since = now.since(self.sampled_at).saturating_add(self.sample_age);
+        let since = since.saturating_add(ahead);
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         BootMillis(self.clock.boottime.0.saturating_add(millis))
     }
@@ -137,6 +144,8 @@ impl Session {
 pub enum Change {
     /// A new connection: everything asked of the old one is void, and its coverage is on the way.
     CameOnline(DeviceId),
+    /// The same connection, heard of once more: its clock is known anew.
+    StillOnline(DeviceId),
     WentOffline(DeviceId),
     Holding(StreamKey),
     /// A report was missed: ask for all of it again.
@@ -205,7 +214,9 @@ impl Fleet {
         device.last_heard = Some(now.wall);
         match presence {
             Presence::Online(online) => {
-                device.online(online, now.monotonic).then(|| Change::CameOnline(id.clone()))
+                let is_new = device.online(online, now.monotonic);
+                let change = if is_new { Change::CameOnline } else { Change::StillOnline };
+                Some(change(id.clone()))
             }
             Presence::Offline { connection } => {
                 let current = device.session.as_ref().is_some_and(|s| s.connection == connection);
@@ -270,7 +281,16 @@ impl Fleet {
 impl Device {
     /// True where this is a new connection.
     fn online(&mut self, online: Online, now: MonotonicMicros) -> bool {
-        let is_new = self.session.as_ref().is_none_or(|s| s.connection != online.connection);
+        let known = self.session.as_ref().filter(|s| s.connection == online.connection);
+        let is_new = known.is_none();
+        let (clock, sampled_at, sample_age) = match known {
+            None => (online.clock, now, OLDEST_RETAINED),
+            // Later than the first that was heard: it has come as it was said.
+            Some(known) if online.clock.boottime > known.clock.boottime => {
+                (online.clock, now, Duration::ZERO)
+            }
+            Some(known) => (known.clock, known.sampled_at, known.sample_age),
+        };
         self.agent_version = online.agent_version;
         self.session = Some(Session {
             connection: online.connection,
@@ -280,8 +300,9 @@ impl Device {
                 link: online.network.link.chars().take(MOST_LINK_CHARACTERS).collect(),
                 address: online.network.address,
             },
-            clock: online.clock,
-            sampled_at: now,
+            clock,
+            sampled_at,
+            sample_age,
             heard_at: now,
         });
         for stream in online.streams.into_iter().take(MOST_STREAMS) {
@@ -393,6 +414,31 @@ mod tests {
         assert!(fleet.fresh_holding(&key()).is_some());
         let jump = report(1, 6, seconds(90, 200), seconds(95, 150));
         assert_eq!(fleet.coverage(&camera(), &jump, now(3)), lost);
+    }
+
+    #[test]
+    fn an_expiry_is_not_over_though_the_clock_was_told_by_a_retained_message() {
+        let boottime = |millis: u64| match online(1) {
+            Presence::Online(online) => Presence::Online(Online {
+                clock: ClockSample { boottime: BootMillis(millis), ..online.clock },
+                ..online
+            }),
+            offline => offline,
+        };
+        let mut fleet = Fleet::default();
+        let ahead = Duration::from_secs(10);
+        // Said 50 s before it is heard: the device's own clock shows 55,000 by now.
+        fleet.presence(&camera(), boottime(5_000), now(100));
+        let expiry = |fleet: &Fleet, at| {
+            fleet.session(&camera()).map(|s| s.expiry(now(at).monotonic, ahead).0)
+        };
+        assert!(expiry(&fleet, 100) >= Some(65_000));
+        // The same message once more tells nothing new, a later one all.
+        fleet.presence(&camera(), boottime(5_000), now(105));
+        assert!(expiry(&fleet, 105) >= Some(70_000));
+        let still = Some(Change::StillOnline(camera()));
+        assert_eq!(fleet.presence(&camera(), boottime(65_000), now(110)), still);
+        assert_eq!(expiry(&fleet, 110), Some(75_000));
     }
 
     #[test]

@@ -73,6 +73,10 @@ impl Core {
                     self.asks.want_coverage(&device);
                     self.say(Event::Online(device));
                 }
+                Change::StillOnline(device) => {
+                    let session = self.fleet.session(&device).cloned();
+                    self.command(PullCommand::Session { device, session });
+                }
                 Change::WentOffline(device) => {
                     tracing::info!(%device, "offline");
                     self.is_present(&device);
