@@ -245,6 +245,8 @@ impl Fleet {
             _ => false,
         };
         if !follows && report.window.start() != Timestamp::MIN {
+            // Nothing of the stream is fresh until all of it has been told again.
+            reported.newest = None;
             return vec![Change::CoverageLost(id.clone())];
         }
         reported.newest = Some((report.connection, report.generation));
@@ -414,6 +416,7 @@ mod tests {
         assert!(fleet.fresh_holding(&key()).is_some());
         let jump = report(1, 6, seconds(90, 200), seconds(95, 150));
         assert_eq!(fleet.coverage(&camera(), &jump, now(3)), lost);
+        assert!(fleet.fresh_holding(&key()).is_none());
     }
 
     #[test]
