@@ -44,9 +44,7 @@ pub fn plan(
         let wanted = holding.held.clip(gap);
         let is_final = rules.take_final && gap.end() <= holding.final_until;
         if closed || is_final || gap.duration() >= rules.open_gap {
-            let joined = wanted.clone().joined(rules.join_tolerance);
-            steps
-                .extend(joined.without_slivers(rules.join_tolerance).into_iter().map(Step::Locate));
+            steps.extend(places(gap, &wanted, rules).into_iter().map(Step::Locate));
         }
         if closed || gap.end() <= holding.final_until {
             let absent = Coverage::from(gap).difference(&wanted.joined(rules.join_tolerance));
@@ -54,6 +52,16 @@ pub fn plan(
         }
     }
     steps
+}
+
+/// What to locate of a gap of which the device holds `wanted`.
+fn places(gap: TimeRange, wanted: &Coverage, rules: Rules) -> Coverage {
+    let tolerance = rules.join_tolerance;
+    let held = wanted.clone().joined(tolerance);
+    let absent = Coverage::from(gap).difference(&held).without_slivers(tolerance);
+    let places = held.clone().without_slivers(tolerance);
+    // A gap that falls into slivers altogether is no rounding, and nothing else would ever come of it.
+    if gap.duration() > tolerance && places.is_empty() && absent.is_empty() { held } else { places }
 }
 
 /// Verdicts over what of `absent` the device can no longer come to hold.
@@ -140,6 +148,22 @@ mod tests {
         assert!(locates(145, true));
         assert!(!locates(145, false));
         assert!(!locates(144, true));
+    }
+
+    #[test]
+    fn a_gap_of_slivers_is_located_where_the_card_holds_any_of_it() {
+        let millis = |millis: i64| Timestamp::from_nanos(millis * 1_000_000);
+        let range = |start, end| TimeRange::new(millis(start), millis(end)).unwrap();
+        let gap = range(100_000, 100_600);
+        let card = Holding {
+            held: range(100_300, 300_000).into(),
+            final_until: at(300),
+            ..Holding::default()
+        };
+        let located = Step::Locate(range(100_300, 100_600));
+        assert_eq!(plan(&gap.into(), Some(at(300)), &card, RULES), [located]);
+        let rounding = range(100_200, 100_600);
+        assert_eq!(plan(&rounding.into(), Some(at(300)), &card, RULES), []);
     }
 
     #[test]

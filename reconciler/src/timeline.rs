@@ -189,19 +189,35 @@ impl Canvas {
 }
 
 /// What is absent for no longer than `tolerance` is rounding, not loss: it goes with what follows it, or with
-/// what it follows. Where nothing at all follows, it may still grow and stays.
+/// what it follows. Where nothing at all follows, it may still grow and stays. What is absent without a break is
+/// one hole, however its parts came to be absent.
 fn round(stretches: &mut [Stretch], tolerance: Duration) {
-    for index in (0..stretches.len().saturating_sub(1)).rev() {
-        let Stretch { range, state } = &stretches[index];
-        if range.duration() > tolerance || !matches!(state, State::Missing | State::Pending) {
+    let is_absent = |s: &Stretch| matches!(s.state, State::Missing | State::Pending);
+    let mut end = stretches.len();
+    while let Some(last) = end.checked_sub(1) {
+        let mut start = end;
+        while let Some(before) = start.checked_sub(1)
+            && is_absent(&stretches[before])
+            && (start == end || stretches[before].range.end() == stretches[start].range.start())
+        {
+            start = before;
+        }
+        if start == end {
+            end = last;
             continue;
         }
-        let before = index.checked_sub(1).map(|before| &stretches[before]);
-        let before = before.filter(|before| before.range.end() == range.start());
-        let after = Some(&stretches[index + 1]).filter(|after| after.range.start() == range.end());
-        if let Some(neighbour) = after.or(before) {
-            stretches[index].state = neighbour.state.clone();
+        let hole = stretches[start].range.hull(&stretches[last].range);
+        let before = start.checked_sub(1).map(|before| &stretches[before]);
+        let before = before.filter(|before| before.range.end() == hole.start());
+        let following = stretches.get(end);
+        let after = following.filter(|after| after.range.start() == hole.end());
+        if following.is_some()
+            && hole.duration() <= tolerance
+            && let Some(state) = after.or(before).map(|neighbour| neighbour.state.clone())
+        {
+            stretches[start..end].iter_mut().for_each(|s| s.state = state.clone());
         }
+        end = start;
     }
 }
 
@@ -358,6 +374,25 @@ mod tests {
         assert!(!began(501, 10_000));
         // The recorder may be about to write what lacks at the end: that is no rounding yet.
         assert!(!began(0, 10_311));
+    }
+
+    #[test]
+    fn a_hole_is_no_rounding_because_each_half_of_it_would_be() {
+        let millis = |millis: i64| Timestamp::from_nanos(millis * 1_000_000);
+        let range = |start, end| TimeRange::new(millis(start), millis(end)).unwrap();
+        let mut facts = Facts {
+            expected: range(0, 10_000).into(),
+            live: [range(0, 5_000), range(5_600, 10_000)].into_iter().collect(),
+            held: range(5_300, 10_000).into(),
+            join_tolerance: Duration::from_millis(500),
+            ..Facts::default()
+        };
+        let words = |facts: &Facts| -> Vec<&str> {
+            facts.timeline().iter().map(|stretch| stretch.state.word()).collect()
+        };
+        assert_eq!(words(&facts), ["archived", "missing", "pending", "archived"]);
+        facts.live.insert(range(5_000, 5_100));
+        assert_eq!(words(&facts), ["archived"]);
     }
 
     #[test]

@@ -203,13 +203,18 @@ impl Core {
     }
 
     fn note_not_found(&mut self, answered: Option<Answered>) {
-        let Some(Answered { key, not_found, .. }) = answered else { return };
+        let Some(Answered { key, wanted, not_found }) = answered else { return };
         // A guess from names that did not come true is no failure: a better report follows.
         if !self.fleet.holding(&key).is_some_and(Holding::is_certain) {
             return;
         }
+        // Of a sliver that was asked for by itself, nothing was found at all.
+        let not_found = match not_found.covers(wanted) {
+            true => not_found,
+            false => not_found.without_slivers(self.config.archive.join_tolerance()),
+        };
         if let Some(stream) = self.streams.get_mut(&key) {
-            for range in not_found.without_slivers(self.config.archive.join_tolerance()) {
+            for range in not_found {
                 stream.was_not_found(range, self.now.monotonic);
             }
         }
