@@ -256,7 +256,10 @@ impl Engine {
                 self.heard(transfer, now, actions);
             }
             Event::End { transfer, digest } => {
-                if let Some(opening) = self.heard(transfer, now, actions) {
+                // The device says it again for as long as it gets credit. That brings no byte that was lost on
+                // its way: only the first time is a sign of life.
+                let repeated = self.opening(transfer).is_some_and(|o| o.digest.is_some());
+                if !repeated && let Some(opening) = self.heard(transfer, now, actions) {
                     opening.digest = Some(digest);
                     self.settle_if_whole();
                 }

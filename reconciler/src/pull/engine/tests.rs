@@ -314,6 +314,21 @@ fn lost_end_is_asked_for_again_without_any_bytes() {
 }
 
 #[test]
+fn a_last_chunk_that_was_lost_is_fetched_however_often_the_device_says_that_it_has_sent_all() {
+    let (mut bench, open) = Bench::flowing(START + 1000);
+    bench.data(open.transfer, START, 600);
+    let mut openings = 0;
+    for _ in 0..8 {
+        let actions = bench.handle(Event::End { transfer: open.transfer, digest: DIGEST });
+        openings += usize::from(find_open(&actions).is_some());
+        bench.now = bench.now.after(Duration::from_secs(1));
+        let actions = bench.handle(Event::Tick);
+        openings += usize::from(find_open(&actions).is_some());
+    }
+    assert!(openings > 0);
+}
+
+#[test]
 fn other_connection_or_boot_opens_again_and_a_repeat_does_not() {
     let (mut bench, open) = Bench::flowing(END);
     bench.data(open.transfer, START, 1000);
