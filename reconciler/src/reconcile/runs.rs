@@ -40,10 +40,11 @@ impl Core {
         self.see_devices();
     }
 
-    /// A window is run once, whatever the clock does meanwhile.
+    /// A window is run once, whatever the clock does meanwhile. A run that a clock which was ahead has opened
+    /// keeps no earlier one from its time.
     fn is_new(&self, policy: &PolicyName, window: TimeRange) -> bool {
-        let newest = self.runs.values().rev().find(|run| run.policy == *policy);
-        newest.is_none_or(|run| run.window.start() < window.start())
+        let mut of_policy = self.runs.values().filter(|run| run.policy == *policy);
+        !of_policy.any(|run| run.window.start() == window.start())
     }
 
     fn begin_run(&mut self, policy: PolicyName, window: TimeRange) {

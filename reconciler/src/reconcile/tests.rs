@@ -260,6 +260,17 @@ fn a_run_goes_on_after_a_restart_and_a_window_is_run_once_whatever_the_clock_doe
 }
 
 #[test]
+fn a_clock_that_was_far_ahead_keeps_no_run_from_its_time() {
+    let mut server = Server::start(SCHEDULED, Memory::default(), EVENING + 365 * 24 * 3_600 + 1);
+    server.wait_until(EVENING + 365 * 24 * 3_600 + 2);
+    assert_eq!(server.runs().len(), 1);
+    server.wait_until(EVENING + 1);
+    let runs = server.runs();
+    let open: Vec<bool> = runs.iter().map(Run::is_open).collect();
+    assert_eq!(open, [false, true]);
+}
+
+#[test]
 fn over_a_network_that_the_policy_does_not_allow_nothing_is_pulled_and_the_report_says_why() {
     let cellular = SCHEDULED.replace("\"ethernet\"", "\"cellular\"");
     let mut server = Server::start(&cellular, Memory::default(), EVENING + 1);
