@@ -223,12 +223,21 @@ impl Stream {
             && matches!(verdict.state, State::NeverRecorded { .. })
     }
 
-    /// Adds a verdict; what it overlaps of earlier ones gives way.
+    /// Adds a verdict; what it overlaps of earlier ones gives way. Neighbours that say the same are one: of a
+    /// recorder that is off, a verdict comes each second.
     pub fn conclude(&mut self, verdict: Stretch) {
         let cleared = Coverage::from(verdict.range);
         self.retain_verdicts(|_, range| Coverage::from(range).difference(&cleared));
         self.verdicts.push(verdict);
         self.verdicts.sort_by_key(|verdict| verdict.range);
+        self.verdicts.dedup_by(|next, previous| {
+            let goes_on =
+                next.range.start() == previous.range.end() && next.state == previous.state;
+            if goes_on {
+                previous.range = previous.range.hull(&next.range);
+            }
+            goes_on
+        });
     }
 
     /// Takes back what was concluded about footage that the device holds after all: a card that was away
@@ -458,6 +467,17 @@ mod tests {
         assert!(stream.reopen(&back));
         assert!(!stream.reopen(&back));
         assert_eq!(stream.verdicts, [Stretch { range: seconds(100, 130), state }]);
+    }
+
+    #[test]
+    fn verdicts_that_follow_on_each_other_are_one() {
+        let mut stream = stream();
+        for second in 100..145 {
+            let state = State::NeverRecorded { cause: "x".into() };
+            stream.conclude(Stretch { range: seconds(second, second + 1), state });
+        }
+        let ranges: Vec<TimeRange> = stream.verdicts.iter().map(|v| v.range).collect();
+        assert_eq!(ranges, [seconds(100, 145)]);
     }
 
     #[test]
