@@ -282,7 +282,7 @@ impl Core {
         let is_fixed = self.is_fixed(&key);
         let Some(stream) = self.streams.get_mut(&key) else { return };
         let oldest = archived.held.hull().map(|hull| hull.start());
-        stream.archived = Some(archived);
+        stream.archive_holds(archived);
         // What was recorded before the stream was first heard of is the beginning of its timeline.
         if let Some(oldest) = oldest.filter(|oldest| *oldest < stream.expected_from && !is_fixed) {
             stream.expected_from = oldest;

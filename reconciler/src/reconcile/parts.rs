@@ -215,6 +215,9 @@ impl Core {
             tracing::info!(stream = %key, part = part.0, range = %piece.range, file = %piece.path.display(), "merged");
         }
         told.into_iter().for_each(|event| self.say(event));
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.was_placed(part);
+        }
         self.plan_pulls();
         self.evaluate(&key);
     }

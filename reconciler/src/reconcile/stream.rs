@@ -58,6 +58,8 @@ pub struct Stream {
     pub running: BTreeSet<PartId>,
     pub verdicts: Vec<Stretch>,
     not_found: Vec<NotFound>,
+    /// Pieces that were placed where something had been deleted, and which the archive's reader has not seen.
+    unseen: BTreeSet<PartId>,
 }
 
 /// A range that the device says it holds, and did not find when asked.
@@ -78,6 +80,26 @@ impl Stream {
             running: BTreeSet::new(),
             verdicts: Vec::new(),
             not_found: Vec::new(),
+            unseen: BTreeSet::new(),
+        }
+    }
+
+    /// What the archive's files say now.
+    pub fn archive_holds(&mut self, archived: Archived) {
+        let parts = &self.parts;
+        self.unseen.retain(|part| {
+            let piece = parts.get(part).and_then(|record| record.piece.as_ref());
+            piece.is_some_and(|piece| shares(&archived.removed, piece.range))
+        });
+        self.archived = Some(archived);
+    }
+
+    /// A piece has its name. What was deleted before it came says nothing about it.
+    pub fn was_placed(&mut self, part: PartId) {
+        let piece = self.parts.get(&part).and_then(|record| record.piece.as_ref());
+        let removed = self.archived.as_ref().map(|archived| &archived.removed);
+        if piece.zip(removed).is_some_and(|(piece, removed)| shares(removed, piece.range)) {
+            self.unseen.insert(part);
         }
     }
 
@@ -123,10 +145,13 @@ impl Stream {
         archived: &'a Archived,
     ) -> impl Iterator<Item = (TimeRange, Proof)> + 'a {
         let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
-        let pieces = pieces.filter_map(|record| Some((record.piece.as_ref()?.range, record.proof)));
-        pieces.flat_map(|(range, proof)| {
-            let standing = Coverage::from(range).difference(&archived.removed);
-            standing.into_iter().map(move |range| (range, proof))
+        let pieces = pieces.filter_map(|record| Some((record, record.piece.as_ref()?.range)));
+        pieces.flat_map(|(record, range)| {
+            let standing = match self.unseen.contains(&record.id) {
+                true => Coverage::from(range),
+                false => Coverage::from(range).difference(&archived.removed),
+            };
+            standing.into_iter().map(move |range| (range, record.proof))
         })
     }
 
@@ -203,6 +228,7 @@ impl Stream {
         let removed = |record: &PartRecord| {
             let archived = self.archived.as_ref();
             let piece = record.piece.as_ref().filter(|_| record.state == PartState::Archived);
+            let piece = piece.filter(|_| !self.unseen.contains(&record.id));
             archived
                 .zip(piece)
                 .is_some_and(|(archived, piece)| shares(&archived.removed, piece.range))
@@ -299,6 +325,7 @@ fn shares(coverage: &Coverage, range: TimeRange) -> bool {
 mod tests {
     use super::*;
     use crate::examples::{at, key, now, part, seconds};
+    use crate::ledger::Piece;
 
     const TOLERANCE: Duration = Duration::from_millis(500);
     const RULES: Rules =
@@ -478,6 +505,33 @@ mod tests {
         }
         let ranges: Vec<TimeRange> = stream.verdicts.iter().map(|v| v.range).collect();
         assert_eq!(ranges, [seconds(100, 145)]);
+    }
+
+    #[test]
+    fn a_piece_that_was_pulled_anew_is_there_before_the_archives_reader_has_seen_it() {
+        let mut stream = stream();
+        let removed = Archived { held: seconds(145, 300).into(), removed: seconds(0, 100).into() };
+        stream.archive_holds(removed.clone());
+        let mut merged = record(1, seconds(40, 60), PartState::Archived);
+        let (path, digest, size_bytes) = ("x".into(), [0; 32], 1);
+        merged.piece = Some(Piece { path, digest, size_bytes, range: seconds(40, 60) });
+        stream.parts.insert(PartId(1), merged);
+        stream.was_placed(PartId(1));
+        let asked = Wanted { asked: seconds(40, 60).into(), ..wanted() };
+        let states = |stream: &Stream| {
+            let facts = stream.facts(&asked, None, true, TOLERANCE).unwrap();
+            facts.gaps().clip(seconds(40, 60)).total()
+        };
+        assert_eq!(states(&stream), Duration::ZERO);
+        assert!(stream.has(&part(seconds(40, 60))));
+        // Seen, and deleted once more.
+        let removed_again = removed.clone();
+        let held = [seconds(40, 60), seconds(145, 300)].into_iter().collect();
+        let removed = [seconds(0, 40), seconds(60, 100)].into_iter().collect();
+        stream.archive_holds(Archived { held, removed });
+        stream.archive_holds(removed_again);
+        assert_eq!(states(&stream), Duration::from_secs(20));
+        assert!(!stream.has(&part(seconds(40, 60))));
     }
 
     #[test]
