@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use agent::conversation::{Answer, PartBytes, PartRead};
 use protocol::frame::HEADER_BYTES;
-use protocol::message::{ListedSegment, Part, PartDigest, RefusedReason, SealCheck};
+use protocol::message::{ListedSegment, Overwriting, Part, PartDigest, RefusedReason, SealCheck};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion, StreamId};
 use sdcard_indexer::index::StreamView;
@@ -361,6 +361,14 @@ impl Ring {
             }
         }
         self.view(now)
+    }
+
+    /// Of a ring that is full: a segment goes when the newest one is.
+    pub fn overwriting(&self, now: Micros) -> Option<Overwriting> {
+        let open = self.segments.back().filter(|open| open.sealed.is_none())?;
+        let full = self.segments.len() >= self.habit.most_segments && now >= self.absent_until;
+        let goes_at = open.start + self.habit.gop() * self.habit.gops_per_segment;
+        full.then(|| Overwriting { horizon_goes_at: wall(goes_at), horizon_ms_per_second: 1_000 })
     }
 
     fn view(&self, now: Micros) -> StreamView {

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent::conversation::{
-    Action, Asker, Conversation, Event, PartBytes, PartHandle, Profile, Question, Views, Wanted,
+    Action, Asker, Conversation, Event, PartBytes, PartHandle, Profile, Question, Standing, Views,
+    Wanted,
 };
 use protocol::message::{
     BootId, BootMillis, ClockSample, ConnectionId, DeviceId, DeviceLimits, Network, RefusedReason,
@@ -138,9 +139,9 @@ impl World {
         }
         let mut changed = false;
         for ring in &mut device.rings {
-            let view = ring.look(now);
-            if device.views.get(&ring.stream) != Some(&view) {
-                device.views.insert(ring.stream.clone(), view);
+            let standing = Standing { view: ring.look(now), overwriting: ring.overwriting(now) };
+            if device.views.get(&ring.stream) != Some(&standing) {
+                device.views.insert(ring.stream.clone(), standing);
                 changed = true;
             }
         }

@@ -108,8 +108,11 @@ impl StreamArchive {
 
     pub fn delete(&mut self, range: TimeRange) {
         self.live.remove(range);
-        self.pieces.retain(|file| !file.piece.range.overlaps(&range));
         self.deleted.insert(range);
+        // A piece is one file: it goes as a whole.
+        for gone in self.pieces.extract_if(.., |file| file.piece.range.overlaps(&range)) {
+            self.deleted.insert(gone.piece.range);
+        }
     }
 }
 

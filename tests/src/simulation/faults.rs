@@ -65,6 +65,10 @@ pub enum Fault {
         device: usize,
         power: bool,
     },
+    /// It never comes back.
+    Dies {
+        device: usize,
+    },
     BrokerRestart,
     ServerCut {
         micros: Micros,
@@ -166,8 +170,18 @@ pub struct Plan {
     pub max_active_parts: usize,
     pub max_active_parts_per_device: usize,
     pub max_devices: usize,
-    pub window_s: u64,
+    pub schedule: Times,
     pub kbit_per_second: u64,
+    /// Before this nobody does anything but to record.
+    pub begins_at: Micros,
+}
+
+/// When scheduled windows are.
+#[derive(Clone, Debug)]
+pub struct Times {
+    pub cron: &'static str,
+    pub time_zone: &'static str,
+    pub window_s: u64,
 }
 
 impl Plan {
@@ -193,7 +207,12 @@ impl Plan {
             max_active_parts: random.between(1, 5) as usize,
             max_active_parts_per_device: random.between(1, 4) as usize,
             max_devices: random.below(3) as usize,
-            window_s: random.between(40, 115),
+            schedule: Times {
+                cron: "*/2 * * * *",
+                time_zone: "UTC",
+                window_s: random.between(40, 115),
+            },
+            begins_at: 0,
             kbit_per_second: if random.happens(0.2) { random.between(2_000, 8_000) } else { 0 },
         };
         plan.draw_faults(random);

@@ -18,6 +18,10 @@ impl World {
         match fault {
             Fault::Cut { device, micros } => self.cut(device, self.until_quiet(micros)),
             Fault::Restart { device, power } => self.restart_device(device, power),
+            Fault::Dies { device } => {
+                self.stop_agent(device);
+                self.broker_drops_later(device, 30 * SECOND);
+            }
             Fault::BrokerRestart => self.restart_broker(),
             Fault::ServerCut { micros } => {
                 self.server_cut_until = now + micros;
@@ -135,6 +139,10 @@ impl World {
         }
         let down = self.until_quiet(down);
         self.agenda.after(down, Happening::AgentStarts { device: number, boot: power });
+    }
+
+    pub fn set_clock_at(&mut self, device: usize, at: Micros) {
+        self.agenda.at(at, Happening::ClockIsSet { device });
     }
 
     pub fn start_recorder(&mut self, number: usize) {

@@ -236,7 +236,7 @@ impl World {
         let now = self.now();
         self.trace.say(now, || match command {
             PullCommand::Start { record, .. } => {
-                format!("start {:?} {}", record.id, record.part.range)
+                format!("start {:?} {}", record.id, span(record.part.range))
             }
             PullCommand::Session { device, session } => {
                 format!("session of {device}: {}", session.is_some())
@@ -411,7 +411,7 @@ impl World {
         let now = self.now();
         let Some(&number) = self.numbers.get(&key.device) else { return };
         let range = file.piece.range;
-        self.trace.say(now, || format!("{:?} is placed: {range}", file.part));
+        self.trace.say(now, || format!("{:?} is placed: {}", file.part, span(range)));
         let Some(archive) = self.archive.streams.get(key) else { return };
         let pad = self.devices[number].plan.habit.gop() + SECOND / 10;
         let inner = TimeRange::new(
@@ -498,7 +498,12 @@ impl World {
             return Some(format!("{key}: {} {}", open.range, open.state));
         }
         // What the card holds and is expected is in the archive, or said to have failed.
-        let expected_from = stream.expected_from;
+        // Whatever a body-worn unit holds is expected, from its first instant on.
+        let is_fixed = self.devices[number].plan.configured && number % 2 == 0;
+        let expected_from = match kind {
+            Kind::Scheduled if !is_fixed => Timestamp::MIN,
+            _ => stream.expected_from,
+        };
         let settled: Coverage = timeline
             .stretches
             .iter()
@@ -532,28 +537,39 @@ impl World {
     }
 }
 
+/// In seconds of the world, which are easier to compare than instants.
+fn span(range: TimeRange) -> String {
+    let seconds = |at: Timestamp| micros(at) as f64 / SECOND as f64;
+    format!("{:.3}..{:.3}", seconds(range.start()), seconds(range.end()))
+}
+
+fn spans(coverage: &Coverage) -> String {
+    let spans: Vec<String> = coverage.iter().map(span).collect();
+    format!("[{}]", spans.join(" "))
+}
+
+fn states(stretches: &[Stretch]) -> String {
+    let states: Vec<String> =
+        stretches.iter().map(|s| format!("{} {}", span(s.range), s.state)).collect();
+    states.join("; ")
+}
+
 fn brief(entry: &Entry) -> String {
     match entry {
-        Entry::Part(record) => format!(
-            "{:?} of {} is {}: {} bytes {}..{}",
-            record.id,
-            record.key,
-            record.state.word(),
-            record.part.range,
-            record.part.start,
-            record.part.end
+        Entry::Part(PartRecord { id, key, part, state, .. }) => {
+            let (word, range) = (state.word(), span(part.range));
+            format!("{id:?} of {key} is {word}: {range}, bytes {}..{}", part.start, part.end)
+        }
+        Entry::Holding { key, holding } => format!(
+            "{key} holds {}, gone {}, once {}, final until {:.3}, tier {}",
+            spans(&holding.held),
+            spans(&holding.gone),
+            spans(&holding.once_held),
+            micros(holding.final_until) as f64 / SECOND as f64,
+            holding.tier
         ),
-        Entry::Holding { key, holding } => {
-            format!(
-                "{key} holds {:?}, gone {:?}, once {:?}, final until {}, tier {}",
-                holding.held, holding.gone, holding.once_held, holding.final_until, holding.tier
-            )
-        }
-        Entry::Timeline { key, timeline } => {
-            let states: Vec<String> =
-                timeline.stretches.iter().map(|s| format!("{} {}", s.range, s.state)).collect();
-            format!("{key}: {}", states.join("; "))
-        }
+        Entry::Timeline { key, timeline } => format!("{key}: {}", states(&timeline.stretches)),
+        Entry::Verdicts { key, verdicts } => format!("verdicts of {key}: {}", states(verdicts)),
         entry => format!("{entry:?}"),
     }
 }

@@ -13,6 +13,7 @@ mod card;
 mod device;
 mod disk;
 mod faults;
+pub mod fleet;
 mod happen;
 mod invariants;
 mod merger;

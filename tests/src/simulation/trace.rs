@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::agenda::{Micros, SECOND};
 
-const KEPT: usize = 400;
+const KEPT: usize = 40_000;
 
 #[derive(Debug)]
 pub struct Trace {
