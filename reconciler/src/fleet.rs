@@ -379,7 +379,8 @@ mod tests {
     fn a_repeated_online_is_not_a_new_connection() {
         let mut fleet = Fleet::default();
         assert!(fleet.presence(&camera(), online(1), now(0)).is_some());
-        assert_eq!(fleet.presence(&camera(), online(1), now(2)), None);
+        let still = Some(Change::StillOnline(camera()));
+        assert_eq!(fleet.presence(&camera(), online(1), now(2)), still);
     }
 
     #[test]

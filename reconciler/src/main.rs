@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
         Targets::new().with_default(LevelFilter::WARN).with_target("reconciler", LevelFilter::INFO);
     let to_stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(to_stderr.with_filter(levels)).init();
-    let outcome = cli::run(command_line).await;
+    let outcome = Box::pin(cli::run(command_line)).await;
     if let Err(error) = &outcome {
         eprintln!("gapless: {}", explain(error.as_ref()).trim_end());
     }

@@ -43,7 +43,7 @@ record = \"held\"
 modes = [\"manual\"]
 ";
 
-/// The tunnel's scene, where nothing at all is expected of the camera.
+/// The tunnel's scene, where people alone say what is pulled.
 struct Manual {
     scene: Scene,
     from: String,
@@ -51,10 +51,16 @@ struct Manual {
 }
 
 impl Manual {
+    /// Nothing of the recording is expected.
     async fn set_up(link: Shape) -> Manual {
+        Manual::expecting(link, |scene| scene.window.end()).await
+    }
+
+    /// Whatever the device holds from then on is expected.
+    async fn expecting(link: Shape, from: impl Fn(&Scene) -> Timestamp) -> Manual {
         let containers = Containers::both(Container::FragmentedMp4);
         let scene = Scene::set_up(SPEC, containers, SEGMENT_SECONDS, link).await;
-        let expected_from = scene.window.end();
+        let expected_from = from(&scene);
         let device = format!(
             "[[device]]\nid = \"{DEVICE}\"\nstreams = [\"{STREAM}\"]\nexpected_from = \"{expected_from}\"\n{POLICY}"
         );
@@ -203,7 +209,7 @@ async fn a_job_whose_deadline_passes_has_expired_and_exits_with_1() {
 
 #[tokio::test]
 async fn what_is_cancelled_stops_at_once_and_leaves_nothing_behind() {
-    let manual = Manual::set_up(SLOW).await;
+    let manual = Manual::expecting(SLOW, |scene| scene.window.start()).await;
     let _server = manual.start_server().await;
     let _agent = manual.installation().start_agent().unwrap();
     manual.found_live().await;

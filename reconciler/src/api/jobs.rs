@@ -140,7 +140,8 @@ impl Asked {
             several => {
                 let names: Vec<&str> = several.iter().map(|key| key.stream.as_str()).collect();
                 let names = names.join(", ");
-                let detail = format!("device `{device}` has the streams {names}: name one, stream");
+                let detail =
+                    format!("device `{device}` has the streams {names}: say which, with stream");
                 Err(Problem::new(Kind::Invalid, detail))
             }
         }

@@ -7,7 +7,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /api/v1/search?device=&stream=&from=&to=` | [`view::Found`] |
-//! | `POST /api/v1/jobs` of [`jobs::JobRequest`] | 201 and [`view::Job`] |
+//! | `POST /api/v1/jobs` of [`JobRequest`] | 201 and [`view::Job`] |
 //! | `GET /api/v1/jobs` | a list of [`view::Job`], the newest first |
 //! | `GET`, `DELETE /api/v1/jobs/{id}` | [`view::Job`]; `DELETE` cancels it |
 //! | `GET /api/v1/runs?policy=&limit=` | a list of [`view::Run`], the newest first |

@@ -58,6 +58,7 @@ impl Api {
     /// Answers until `stop`, and then what has been asked already.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) {
         let Api { listener, file } = self;
+        tracing::info!(socket = %file.0.display(), "orders are taken");
         let serving = axum::serve(listener, router);
         if let Err(error) = serving.with_graceful_shutdown(stop).await {
             tracing::error!(%error, "the API has ended");

@@ -149,9 +149,15 @@ fn percent(job: &Job) -> u8 {
     share.clamp(0.0, 99.0) as u8
 }
 
+/// What it is about.
+pub(super) fn print_head(job: &Job, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}: {}", job.id, job.state.word())?;
+    text::row(out, "stream", &job.key.to_string())?;
+    text::row(out, "range", &text::range(&job.range))
+}
+
 pub(super) fn print_one(job: &Job, now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}: {}, {}", job.id, job.key, job.state.word())?;
-    text::row(out, "range", &text::range(&job.range))?;
+    print_head(job, out)?;
     text::row(out, "asked", &format!("{} (UTC)", second_of(job.created)))?;
     match (job.state, job.ended) {
         (JobState::Open, _) => {
@@ -185,11 +191,12 @@ pub(super) fn outcome(job: &Job) -> String {
     if job.whole {
         return format!("all of it is archived, {}", text::seconds(job.range.seconds));
     }
+    let open = if job.state == JobState::Open { "still to come" } else { "not come" };
     let parts = [
         ("archived", job.archived_s),
         ("lost", job.lost_s),
         ("failed", job.failed_s),
-        ("still open", job.open_s),
+        (open, job.open_s),
     ];
     let told = parts.into_iter().filter(|(word, length)| *length > 0.0 || *word == "archived");
     let told: Vec<String> =

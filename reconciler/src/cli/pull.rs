@@ -87,9 +87,13 @@ pub(super) async fn pull(
     let request = JobRequest { device, stream, from, to, deadline };
     let job: Job = client.post("jobs", &request).await?;
     if !asked.json {
-        let until = second_of(job.deadline);
-        writeln!(out, "{}: {}, {}", job.id, job.key, text::range(&job.range))?;
-        text::row(out, "deadline", &format!("{until} (UTC), `gapless cancel {}` ends it", job.id))?;
+        let (until, id) = (second_of(job.deadline), job.id);
+        jobs::print_head(&job, out)?;
+        text::row(
+            out,
+            "deadline",
+            &format!("{until} (UTC); `gapless cancel {id}` ends it sooner"),
+        )?;
         out.flush()?;
     }
     if !waits {

@@ -107,7 +107,8 @@ fn print_list(runs: &[Run], out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(super) fn print_one(run: &Run, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}: policy {}, {}", run.id, run.policy, run.state.word())?;
+    writeln!(out, "{}: {}", run.id, run.state.word())?;
+    text::row(out, "policy", run.policy.as_str())?;
     text::row(out, "window", &text::range(&run.range))?;
     let closed = run.closed.map(|closed| format!(" to {}", second_of(closed)));
     let closed = closed.unwrap_or_default();
@@ -181,7 +182,7 @@ mod tests {
             print_list(&[run(closed)], &mut out).unwrap();
             print_one(&run(closed), &mut out).unwrap();
             let text = assert_fits(&out);
-            for part in ["1m 30s", "8.6 MiB in 2 parts", "waits for ethernet", "4d 15h"] {
+            for part in ["1m 30s", "8.6 MiB in 2 parts", "ethernet or 10.20.0.0/16", "4d 15h"] {
                 assert!(text.contains(part), "{part} is not in\n{text}");
             }
         }

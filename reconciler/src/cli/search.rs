@@ -90,8 +90,10 @@ fn print(found: &Found, now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
         0 => "guessed from file names alone: the card is still being read",
         _ => "as the files themselves tell",
     };
-    let uncertainty = text::seconds(found.uncertainty_s);
-    text::row(out, "known", &format!("{known}; any edge may be off by {uncertainty}"))?;
+    if found.heard != Heard::Never {
+        let uncertainty = text::seconds(found.uncertainty_s);
+        text::row(out, "known", &format!("{known}; any edge may be off by {uncertainty}"))?;
+    }
     if let Some(horizon) = found.horizon {
         text::row(out, "oldest", &format!("{} (UTC) on the card", second_of(horizon)))?;
     }
@@ -212,9 +214,11 @@ mod tests {
             print(&found, found.range.from, &mut out).unwrap();
             print_segments(&found.segments, found.cut_off, &mut out).unwrap();
             let text = assert_fits(&out);
-            for part in [word, "still open", "overwritten in 4d 15h", "guessed from file names"] {
+            for part in [word, "still open", "overwritten in 4d 15h"] {
                 assert!(text.contains(part), "{part} is not in\n{text}");
             }
+            let is_known = text.contains("guessed from file names");
+            assert_eq!(is_known, heard != Heard::Never, "{text}");
         }
     }
 

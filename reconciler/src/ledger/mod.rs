@@ -204,7 +204,7 @@ pub enum Entry {
     Job(Job),
     Run(Run),
     /// One that came by the API.
-    Policy(Policy),
+    Policy(Box<Policy>),
     ForgetPolicy(PolicyName),
 }
 

@@ -139,6 +139,10 @@ impl SqliteLedger {
     ) -> Result<Self, LedgerError> {
         SqlitePoolOptions::new()
             .max_connections(connections)
+            // The one connection lives as long as the ledger. What looks after idle ones was seen to spin for
+            // ever where a short command ended at the wrong moment.
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options)
             .await
             .map(|pool| SqliteLedger { pool })

@@ -81,7 +81,7 @@ pub struct WrittenPiece {
 pub enum Publication {
     Placed(Piece),
     /// Another file has the name. The piece aims at the next one: record it, publish again.
-    NameTaken(WrittenPiece),
+    NameTaken(Box<WrittenPiece>),
 }
 
 /// What a crash left of a recorded piece.
@@ -148,7 +148,7 @@ impl WrittenPiece {
                 let (aside, _) = paths(&self.archive, &self.piece);
                 durable::create_directories(durable::parent_of(&aside))?;
                 durable::replace(&temporary, &aside)?;
-                return Ok(Publication::NameTaken(self));
+                return Ok(Publication::NameTaken(Box::new(self)));
             }
             durable::remove(&temporary)?;
         }

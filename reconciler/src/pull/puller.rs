@@ -1,6 +1,6 @@
 //! All transfers of this server: numbered, routed between devices and the spool, and told about.
 //!
-//! Pure, as the [`engine`](super::engine) of each of them is. It decides nothing about a transfer but which
+//! Pure, as the [`engine`] of each of them is. It decides nothing about a transfer but which
 //! share of the broker's patience it gets.
 
 use std::collections::{BTreeMap, HashMap};

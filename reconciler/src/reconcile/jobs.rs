@@ -90,10 +90,11 @@ impl Core {
 
     /// Sees how the jobs of a stream have got on; `timeline` is its newest.
     pub(super) fn follow_jobs(&mut self, key: &StreamKey, timeline: &[Stretch]) {
+        let tolerance = self.config.archive.join_tolerance();
         let open = self.jobs.values().filter(|job| job.state == JobState::Open && job.key == *key);
         let changed: Vec<Job> = open
             .filter_map(|job| {
-                let (outcome, lacking) = outcome(job.range, timeline);
+                let (outcome, lacking) = outcome(job.range, timeline, tolerance);
                 let changed = outcome != job.outcome || lacking != job.lacking;
                 changed.then(|| Job { outcome, lacking, ..job.clone() })
             })
@@ -150,8 +151,8 @@ impl Core {
 }
 
 /// What has become of a range, and what of it lacks. What the timeline does not tell, it has not come to yet.
-fn outcome(range: TimeRange, timeline: &[Stretch]) -> (Outcome, Vec<Stretch>) {
-    let clipped: Vec<Stretch> = timeline
+fn outcome(range: TimeRange, timeline: &[Stretch], tolerance: Duration) -> (Outcome, Vec<Stretch>) {
+    let mut clipped: Vec<Stretch> = timeline
         .iter()
         .filter_map(|stretch| {
             let range = stretch.range.intersection(&range)?;
@@ -160,12 +161,27 @@ fn outcome(range: TimeRange, timeline: &[Stretch]) -> (Outcome, Vec<Stretch>) {
         .collect();
     let told: Coverage = clipped.iter().map(|stretch| stretch.range).collect();
     let untold = range.duration().saturating_sub(told.total());
+    let is_told = untold <= ROUNDING;
+    if is_told {
+        round_end(&mut clipped, tolerance);
+    }
     let mut outcome = Outcome::of(&clipped);
-    if untold > ROUNDING {
+    if !is_told {
         outcome.open += untold;
     }
     let lacking = clipped.into_iter().filter(|s| !matches!(s.state, State::Archived { .. }));
     (outcome, lacking.take(MOST_LACKING).collect())
+}
+
+/// A range that was chosen a moment longer than the recording is does not wait for that moment: so little is
+/// nobody's gap, and it goes with what it follows.
+fn round_end(stretches: &mut [Stretch], tolerance: Duration) {
+    let [.., before, last] = stretches else { return };
+    let is_open = matches!(last.state, State::Missing | State::Pending);
+    let adjoins = before.range.end() == last.range.start();
+    if is_open && adjoins && last.range.duration() <= tolerance {
+        last.state = before.state.clone();
+    }
 }
 
 impl Core {
@@ -198,5 +214,54 @@ impl Core {
         wrap: impl FnOnce(T) -> crate::order::Answer,
     ) {
         self.actions.push(Action::Answer { number, answer: outcome.map(wrap) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples::{at, seconds};
+    use crate::timeline::{Proof, Recorder};
+
+    const TOLERANCE: Duration = Duration::from_millis(500);
+
+    fn archived(range: TimeRange) -> Stretch {
+        Stretch { range, state: State::Archived { by: Recorder::Edge, proof: Proof::Digest } }
+    }
+
+    fn missing(millis: u64) -> Stretch {
+        let range = TimeRange::starting_at(at(45), Duration::from_millis(millis));
+        Stretch { range, state: State::Missing }
+    }
+
+    fn open_of(range: TimeRange, timeline: &[Stretch]) -> Duration {
+        outcome(range, timeline, TOLERANCE).0.open
+    }
+
+    #[test]
+    fn a_range_that_ends_a_moment_after_the_recording_does_not_stay_open() {
+        for (beyond_ms, open_ms) in [(300, 0), (500, 0), (501, 501)] {
+            let beyond = Duration::from_millis(beyond_ms);
+            let range = TimeRange::starting_at(at(0), Duration::from_secs(45) + beyond);
+            let timeline = [archived(seconds(0, 45)), missing(beyond_ms)];
+            assert_eq!(open_of(range, &timeline), Duration::from_millis(open_ms));
+        }
+    }
+
+    #[test]
+    fn what_the_timeline_has_not_come_to_is_open_however_short() {
+        let range = TimeRange::starting_at(at(0), Duration::from_millis(45_300));
+        assert_eq!(open_of(range, &[archived(seconds(0, 45))]), Duration::from_millis(300));
+        assert_eq!(open_of(seconds(0, 45), &[]), Duration::from_secs(45));
+    }
+
+    #[test]
+    fn what_a_job_lacks_is_told_with_its_reason() {
+        let cause = "gone".to_owned();
+        let lost = Stretch { range: seconds(40, 50), state: State::Overwritten { cause } };
+        let (outcome, lacking) =
+            outcome(seconds(10, 45), &[archived(seconds(0, 40)), lost.clone()], TOLERANCE);
+        assert_eq!((outcome.archived.as_secs(), outcome.lost.as_secs()), (30, 5));
+        assert_eq!(lacking, [Stretch { range: seconds(40, 45), ..lost }]);
     }
 }

@@ -152,7 +152,7 @@ impl Merger {
             let written = pieces.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
             match written.map(WrittenPiece::publish).transpose()? {
                 Some(Publication::Placed(_)) => Ok(Merged::Published { key, part }),
-                Some(Publication::NameTaken(written)) => Ok(hold(&pieces, key, part, written)),
+                Some(Publication::NameTaken(written)) => Ok(hold(&pieces, key, part, *written)),
                 None => Ok(Merged::Redo { key, part, spooled: true }),
             }
         });

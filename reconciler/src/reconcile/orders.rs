@@ -48,7 +48,7 @@ impl Core {
     fn put_policy(&mut self, policy: Policy) -> Result<ListedPolicy, OrderError> {
         self.policies.upsert(policy.clone(), Origin::Api)?;
         tracing::info!(policy = %policy.name, "a policy by the API");
-        self.record(Entry::Policy(policy.clone()));
+        self.record(Entry::Policy(Box::new(policy.clone())));
         self.policies_changed();
         Ok(ListedPolicy { policy, origin: Origin::Api })
     }

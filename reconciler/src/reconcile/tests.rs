@@ -215,7 +215,6 @@ fn a_scheduled_policy_waits_for_its_time_and_then_pulls_what_the_device_holds() 
     server.wait_until(AFTERNOON + 60);
     assert_eq!((server.locates(), server.runs().len()), (vec![], 0));
     server.wait_until(EVENING);
-    server.wait_until(EVENING + 2);
     assert_eq!(server.runs()[0].window, seconds(EVENING, EVENING + 6 * 3_600));
     assert_eq!(server.locates(), [seconds(SHIFT.0, SHIFT.1)]);
     server.wait_until(EVENING + 4);

@@ -1,9 +1,9 @@
 //! An emulated network link: a proxy on the loopback that is slow, far away, or gone.
 //!
-//! Each direction has a one-way delay, a rate and before it one buffer, as a modem has ([`line`]): first come,
+//! Each direction has a one-way delay, a rate and before it one buffer, as a modem has (`line`): first come,
 //! first served, for all connections and datagrams together. What comes while the buffer is full is dropped.
-//! A datagram is then lost ([`datagrams`]); a connection sends it again and has less under way from then on
-//! ([`congestion`]), and until it may send more, whoever writes to it feels it ([`proxy`]). A link can be cut
+//! A datagram is then lost (`datagrams`); a connection sends it again and has less under way from then on
+//! (`congestion`), and until it may send more, whoever writes to it feels it (`proxy`). A link can be cut
 //! in three ways, at once or after an exact number of bytes of its connections, and restored; and it counts
 //! what it carried.
 //!

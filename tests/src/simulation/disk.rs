@@ -180,7 +180,7 @@ impl Ledger {
             Entry::Run(run) => drop(self.runs.insert(run.id, run)),
             Entry::Policy(policy) => {
                 self.policies.retain(|known| known.name != policy.name);
-                self.policies.push(policy);
+                self.policies.push(*policy);
             }
             Entry::ForgetPolicy(name) => self.policies.retain(|known| known.name != name),
         }

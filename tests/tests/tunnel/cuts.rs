@@ -19,8 +19,8 @@ const FRAGMENTED: Containers = Containers::both(Container::FragmentedMp4);
 /// The hole is 38 s of one segment, which take seconds to pull, and 8 s of the next one.
 const SEGMENT_SECONDS: u32 = 40;
 const LINK: Shape = Shape::symmetric(Lane::new(20, 5_000_000));
-/// What may be sent again for each cut. A window may reach 1 MiB, but not half of that where it would be a
-/// second of the link's rate: it shrinks from 300 ms of queueing on. To begin anew costs more than this.
+/// What may be sent again for each cut. A window may reach 1 MiB, but here keeps to what the link holds and 60 ms
+/// of its rate, some 60 KB; what a busy machine adds to its round trips is left room for. To begin anew costs more.
 const WINDOW_BYTES: u64 = 512 << 10;
 /// Of the lost media, in percent: when these have come over the link, something ends.
 const MOMENTS: [u64; 3] = [30, 60, 85];

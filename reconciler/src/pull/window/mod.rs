@@ -253,11 +253,19 @@ impl Window {
     /// By how many bytes `acked` of them, with such a queue in front of them, move the window. `GAIN` is 1.
     fn step(&self, queueing: Duration, acked: u64) -> i64 {
         let micros = |duration: Duration| i128::try_from(duration.as_micros()).unwrap_or(i128::MAX);
+        let found = micros(queueing.min(Duration::from_secs(3600)) + self.burst());
+        let off_target = micros(TARGET) - found;
         let step = step_bytes(self.bytes, self.rate.bytes_per_second());
-        let off_target = micros(TARGET) - micros(queueing.min(Duration::from_secs(3600)));
         let moved = off_target * i128::from(acked) * i128::from(step);
         let moved = moved / micros(TARGET) / i128::from(self.bytes);
         i64::try_from(moved).unwrap_or(i64::MIN)
+    }
+
+    /// How long a chunk takes, as it goes out in one go: who comes behind it waits for that too, and the
+    /// shortest round trip does not show it.
+    fn burst(&self) -> Duration {
+        let rate = self.rate.bytes_per_second().unwrap_or(u64::MAX).max(1);
+        Duration::from_micros(u64::from(self.chunk.bytes()) * 1_000_000 / rate).min(TARGET / 4)
     }
 
     /// Whether it is the window that held the device back: a window's worth came in each round trip,

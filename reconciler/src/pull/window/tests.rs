@@ -69,7 +69,7 @@ fn window_doubles_until_something_queues_and_is_then_emptied_once() {
     // 50 of the 80 ms were the link's own.
     assert_eq!(window.bytes, 320 * KIB);
     show(&mut window, 50, 9000 * KIB);
-    assert_eq!(window.bytes, 400 * KIB);
+    assert!((390 * KIB..=400 * KIB).contains(&window.bytes), "{}", window.bytes);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn one_queue_shrinks_the_window_once() {
     }
     assert_eq!(window.bytes, 96 * KIB);
     show(&mut window, 170, 384 * KIB);
-    assert_eq!(window.bytes, 72 * KIB);
+    assert_eq!(window.bytes, 66 * KIB);
 }
 
 #[test]
@@ -267,20 +267,20 @@ impl Link {
 fn window_fills_links_without_filling_their_queues() {
     // (kbit/s, round trip ms, jitter ms, least % of the rate in 20 s, and in 300 s, most ms of queue for 95 %)
     let table = [
-        (50_000, 100, 0, 90, 95, 80),
-        (20_000, 100, 0, 90, 95, 80),
-        (20_000, 20, 0, 95, 95, 80),
-        (5_000, 60, 0, 95, 95, 80),
-        (3_000, 40, 0, 95, 95, 80),
-        (2_100, 100, 0, 95, 95, 80),
-        (1_000, 100, 0, 95, 95, 80),
-        (1_000, 600, 0, 60, 90, 100),
-        (400, 100, 0, 90, 95, 80),
-        (200, 100, 0, 90, 95, 80),
-        (20_000, 100, 50, 80, 95, 110),
-        (20_000, 100, 150, 15, 40, 90),
-        (3_000, 40, 30, 95, 95, 100),
-        (3_000, 40, 100, 80, 80, 110),
+        (50_000, 100, 0, 90, 95, 60),
+        (20_000, 100, 0, 90, 95, 60),
+        (20_000, 20, 0, 95, 95, 60),
+        (5_000, 60, 0, 95, 95, 60),
+        (3_000, 40, 0, 95, 95, 60),
+        (2_100, 100, 0, 95, 95, 60),
+        (1_000, 100, 0, 95, 95, 60),
+        (1_000, 600, 0, 60, 90, 60),
+        (400, 100, 0, 90, 95, 90),
+        (200, 100, 0, 90, 95, 90),
+        (20_000, 100, 50, 80, 95, 90),
+        (20_000, 100, 100, 20, 70, 90),
+        (3_000, 40, 30, 95, 95, 80),
+        (3_000, 40, 100, 60, 70, 80),
     ];
     for (kilobits_per_second, round_trip_ms, jitter_ms, least_short, least_long, longest_ms) in
         table
