@@ -120,6 +120,13 @@ impl Installation {
         Process::spawn(&self.agent, arguments, &self.root("agent.log"))
     }
 
+    /// `gapless-agent run` under another program, such as a profiler, which comes with its arguments.
+    pub fn start_agent_under(&self, program: &Path, arguments: &[&str]) -> anyhow::Result<Process> {
+        let own = arguments.iter().map(OsString::from).chain([self.agent.clone().into()]);
+        let run = ["run".into(), "--config".into(), self.agent_config().into_os_string()];
+        Process::spawn(program, own.chain(run), &self.root("agent.log"))
+    }
+
     /// `gapless serve`.
     pub fn start_server(&self) -> anyhow::Result<Process> {
         Process::spawn(&self.server, self.arguments(["serve"]), &self.root("server.log"))

@@ -204,10 +204,10 @@ impl World {
             }
             Action::LookAtNetwork => self.converse(number, Event::Network(Network::default())),
             Action::Ask { asker, question } => {
-                self.to_card(number, CardCommand::Ask { asker, question });
+                self.hand_to_card(number, CardCommand::Ask { asker, question });
             }
             Action::Read { handle, part, length_bytes, keep } => {
-                self.to_card(number, CardCommand::Read { handle, part, length_bytes, keep });
+                self.hand_to_card(number, CardCommand::Read { handle, part, length_bytes, keep });
             }
             Action::Close { handle } => drop(self.devices[number].cursors.remove(&handle)),
             Action::Note(fact) => {
@@ -218,7 +218,7 @@ impl World {
 
     // ---- the card --------------------------------------------------------------------------------------
 
-    fn to_card(&mut self, number: usize, command: CardCommand) {
+    fn hand_to_card(&mut self, number: usize, command: CardCommand) {
         self.devices[number].commands.push_back(command);
         self.card_works(number);
     }

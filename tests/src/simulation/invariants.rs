@@ -499,7 +499,7 @@ impl World {
         }
         // What the card holds and is expected is in the archive, or said to have failed.
         // Whatever a body-worn unit holds is expected, from its first instant on.
-        let is_fixed = self.devices[number].plan.configured && number % 2 == 0;
+        let is_fixed = self.devices[number].plan.configured && number.is_multiple_of(2);
         let expected_from = match kind {
             Kind::Scheduled if !is_fixed => Timestamp::MIN,
             _ => stream.expected_from,

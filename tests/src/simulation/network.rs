@@ -116,7 +116,7 @@ impl World {
                 if matches!(topic, Topic::State(_)) {
                     self.broker.retained.insert(number, (topic.clone(), payload.clone()));
                 }
-                self.to_server(&topic, &payload);
+                self.deliver_to_server(&topic, &payload);
             }
         }
     }
@@ -160,7 +160,7 @@ impl World {
     pub fn will(&mut self, number: usize, payload: &Bytes) {
         let topic = Topic::State(self.devices[number].id.clone());
         self.broker.retained.insert(number, (topic.clone(), payload.clone()));
-        self.to_server(&topic, payload);
+        self.deliver_to_server(&topic, payload);
     }
 
     /// The link breaks; each end notices in its own time.
@@ -240,7 +240,7 @@ impl World {
 
     // ---- broker to server ----------------------------------------------------------------------------------
 
-    fn to_server(&mut self, topic: &Topic, payload: &Bytes) {
+    fn deliver_to_server(&mut self, topic: &Topic, payload: &Bytes) {
         if !self.broker.server_is_connected {
             return;
         }
@@ -308,7 +308,7 @@ impl World {
         self.deliver(ToServer::Transfer(Inbound::Up));
         let retained: Vec<_> = self.broker.retained.values().cloned().collect();
         for (topic, payload) in retained {
-            self.to_server(&topic, &payload);
+            self.deliver_to_server(&topic, &payload);
         }
         let waiting = self.server.as_mut().map(|server| std::mem::take(&mut server.outbound));
         waiting.into_iter().flatten().for_each(|outbound| self.send_down(outbound));

@@ -301,7 +301,7 @@ impl World {
         let end = self.plan.quiet_at + patience;
         while self.violation.is_none() {
             self.pass_second();
-            if self.is_quiet && self.now() / SECOND % 4 == 0 {
+            if self.is_quiet && (self.now() / SECOND).is_multiple_of(4) {
                 match self.unsettled() {
                     None => break,
                     Some(what) if self.now() > end => {
