@@ -1,4 +1,9 @@
-//! Where bytes land before they are part of the archive: one file per part, `{key as 16 hex digits}.part`.
+//! Where bytes land before they are part of the archive: one file per part, `{key as 16 hex digits}.part`, and
+//! beside it, as `.boot`, the boot in which it was last opened.
+//!
+//! A power cut leaves of what was not synced what it likes, zeros too. The digest of a whole part proves what is
+//! there; a part whose rest the card loses has none. So of a file of an earlier boot nothing is kept that may not
+//! have been durable.
 //!
 //! A part is written in order, made durable in steps, and hashed as it is written, so that it can be
 //! compared with what the device read from its card. The key is the caller's; nothing from a network
@@ -9,11 +14,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::fstatvfs;
+
+use crate::pull::engine::MAX_UNSYNCED_BYTES;
+
+/// Linux draws it anew with each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -39,6 +49,8 @@ pub enum SpoolError {
 pub struct Spool {
     directory: PathBuf,
     min_free_bytes: u64,
+    /// `None` where it cannot be told: then every file may be of an earlier one.
+    boot: Option<String>,
 }
 
 /// One part under way. Dropping it keeps the file, to be opened again.
@@ -56,11 +68,13 @@ impl Spool {
     /// Makes the directory where it is missing. `min_free_bytes` stay free on its file system.
     pub fn open(directory: &Path, min_free_bytes: u64) -> Result<Spool, SpoolError> {
         fs::create_dir_all(directory).map_err(failed_to("create", directory))?;
-        Ok(Spool { directory: directory.to_owned(), min_free_bytes })
+        let boot = fs::read_to_string(BOOT_ID).ok();
+        Ok(Spool { directory: directory.to_owned(), min_free_bytes, boot })
     }
 
     /// Opens the part that begins at `start` of its segment, keeping `[start, durable)` of what the file
-    /// holds. Reads and hashes it; what follows was never confirmed and is cut off.
+    /// holds. Reads and hashes it; what follows was never confirmed and is cut off, and so is what may not have
+    /// been durable when an earlier boot ended.
     ///
     /// Where the file holds less than that, [`SpooledPart::held`] says so: the transfer resumes there.
     pub fn part(&self, key: u64, start: u64, durable: u64) -> Result<SpooledPart, SpoolError> {
@@ -73,10 +87,24 @@ impl Spool {
             .open(&path)
             .map_err(failed_to("open", &path))?;
         let mut hasher = blake3::Hasher::new();
-        let mut confirmed = (&file).take(durable.saturating_sub(start));
+        let found_bytes = file.metadata().map_err(failed_to("look at", &path))?.len();
+        let is_of_this_boot = self.is_of_this_boot(key);
+        let trusted_bytes = match is_of_this_boot {
+            true => found_bytes,
+            false => found_bytes.saturating_sub(MAX_UNSYNCED_BYTES),
+        };
+        let mut confirmed = (&file).take(trusted_bytes.min(durable.saturating_sub(start)));
         hasher.update_reader(&mut confirmed).map_err(failed_to("read", &path))?;
         let kept_bytes = hasher.count();
         file.set_len(kept_bytes).map_err(failed_to("cut", &path))?;
+        // An earlier process may have ended before it did so, and the device is told that all of it is durable.
+        file.sync_data().map_err(failed_to("sync", &path))?;
+        if !is_of_this_boot && let Some(boot) = &self.boot {
+            let marker = self.marker(key);
+            File::create(&marker)
+                .and_then(|mut file| file.write_all(boot.as_bytes()))
+                .map_err(failed_to("write", &marker))?;
+        }
         // Otherwise a power cut could take the name, and with it all that is synced under it.
         File::open(&self.directory)
             .and_then(|directory| directory.sync_all())
@@ -96,6 +124,15 @@ impl Spool {
         self.directory.join(format!("{key:016x}.part"))
     }
 
+    /// Where it stands in which boot the part of this key was last opened.
+    fn marker(&self, key: u64) -> PathBuf {
+        self.path(key).with_extension("boot")
+    }
+
+    fn is_of_this_boot(&self, key: u64) -> bool {
+        self.boot.is_some() && fs::read_to_string(self.marker(key)).ok() == self.boot
+    }
+
     /// Leaves of the part of this key the first `kept_bytes`.
     pub fn cut(&self, key: u64, kept_bytes: u64) -> Result<(), SpoolError> {
         let path = self.path(key);
@@ -108,34 +145,36 @@ impl Spool {
 
     /// Removes the part of this key; one that is not there is not an error.
     pub fn remove(&self, key: u64) -> Result<(), SpoolError> {
-        let path = self.path(key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed_to("remove", &path)(error))
+        for path in [self.path(key), self.marker(key)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed_to("remove", &path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Removes every part whose key is not among `wanted`: what a crash left behind. Tells how many.
     pub fn sweep(&self, wanted: &BTreeSet<u64>) -> Result<usize, SpoolError> {
         let entries = fs::read_dir(&self.directory).map_err(failed_to("list", &self.directory))?;
-        let mut swept = 0;
+        let mut swept = BTreeSet::new();
         for entry in entries {
             let path = entry.map_err(failed_to("list", &self.directory))?.path();
-            match key_of(&path) {
-                Some(key) if !wanted.contains(&key) => self.remove(key)?,
-                _ => continue,
+            if let Some(key) = key_of(&path).filter(|key| !wanted.contains(key)) {
+                self.remove(key)?;
+                swept.insert(key);
             }
-            swept += 1;
         }
-        Ok(swept)
+        Ok(swept.len())
     }
 }
 
-/// The key in a part's name; `None` where it is no part's.
+/// The key in the name of a part, or of what stands beside it; `None` where it is no part's.
 fn key_of(path: &Path) -> Option<u64> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".part")?;
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".part").or_else(|| name.strip_suffix(".boot"))?;
     u64::from_str_radix(stem, 16).ok()
 }
 
@@ -256,6 +295,23 @@ mod tests {
         spool.part(1, START, START).unwrap().append(START, b"abc").unwrap();
         assert_eq!(spool.part(1, START, START + 100).unwrap().held(), START + 3);
         assert_eq!(spool.part(2, START, START + 100).unwrap().held(), START);
+    }
+
+    #[test]
+    fn of_a_part_of_an_earlier_boot_nothing_is_kept_that_may_not_have_been_durable() {
+        let (_directory, mut spool) = spool();
+        let unsynced = usize::try_from(MAX_UNSYNCED_BYTES).unwrap();
+        let mut part = spool.part(1, START, START).unwrap();
+        part.append(START, &vec![7; unsynced + 5]).unwrap();
+        drop(part);
+        let end = START + MAX_UNSYNCED_BYTES + 5;
+        assert_eq!(spool.part(1, START, end).unwrap().held(), end);
+        spool.boot = Some("another".to_owned());
+        assert_eq!(spool.part(1, START, end).unwrap().held(), START + 5);
+        // From then on it is of this boot.
+        assert_eq!(spool.part(1, START, end).unwrap().held(), START + 5);
+        spool.remove(1).unwrap();
+        assert_eq!(fs::read_dir(spool.path(1).parent().unwrap()).unwrap().count(), 0);
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Facts {
         canvas.paint(&self.expected, &State::Missing);
         let mut stretches = canvas.stretches;
         stretches.sort_by_key(|stretch| stretch.range);
-        round(&mut stretches, self.join_tolerance);
+        round(&mut stretches, self.join_tolerance, true);
         unite(&mut stretches);
         stretches
     }
@@ -189,9 +189,9 @@ impl Canvas {
 }
 
 /// What is absent for no longer than `tolerance` is rounding, not loss: it goes with what follows it, or with
-/// what it follows. Where nothing at all follows, it may still grow and stays. What is absent without a break is
+/// what it follows. Where nothing at all follows and it `may_grow`, it stays. What is absent without a break is
 /// one hole, however its parts came to be absent.
-fn round(stretches: &mut [Stretch], tolerance: Duration) {
+pub fn round(stretches: &mut [Stretch], tolerance: Duration, may_grow: bool) {
     let is_absent = |s: &Stretch| matches!(s.state, State::Missing | State::Pending);
     let mut end = stretches.len();
     while let Some(last) = end.checked_sub(1) {
@@ -211,7 +211,7 @@ fn round(stretches: &mut [Stretch], tolerance: Duration) {
         let before = before.filter(|before| before.range.end() == hole.start());
         let following = stretches.get(end);
         let after = following.filter(|after| after.range.start() == hole.end());
-        if following.is_some()
+        if (following.is_some() || !may_grow)
             && hole.duration() <= tolerance
             && let Some(state) = after.or(before).map(|neighbour| neighbour.state.clone())
         {

@@ -196,6 +196,11 @@ impl Reconciler {
                     tracing::warn!(part = part.0, %error, "a spool file stays behind");
                 }
             }
+            Action::CutSpool { part, kept_bytes } => {
+                if let Err(error) = self.spool.cut(part.spool_key(), kept_bytes) {
+                    tracing::error!(part = part.0, %error, "a spool file keeps what is not to be merged");
+                }
+            }
             Action::Answer { number, answer } => {
                 if let Some(asker) = self.askers.remove(&number) {
                     drop(asker.send(answer));

@@ -11,7 +11,7 @@ use crate::job::{Job, JobId, JobState, MOST_LACKING, Outcome};
 use crate::ledger::{Entry, REMEMBERED};
 use crate::mode::Mode;
 use crate::order::{JobStatus, OrderError};
-use crate::timeline::{State, Stretch};
+use crate::timeline::{self, State, Stretch};
 
 /// Jobs that may be open at once.
 const MOST_OPEN: usize = 1_000;
@@ -170,7 +170,8 @@ fn outcome(range: TimeRange, timeline: &[Stretch], tolerance: Duration) -> (Outc
     let untold = range.duration().saturating_sub(told.total());
     let is_told = untold <= ROUNDING;
     if is_told {
-        round_end(&mut clipped, tolerance);
+        // A part begins and ends at keyframes near the edges of what was asked for.
+        timeline::round(&mut clipped, tolerance, false);
     }
     let mut outcome = Outcome::of(&clipped);
     if !is_told {
@@ -178,17 +179,6 @@ fn outcome(range: TimeRange, timeline: &[Stretch], tolerance: Duration) -> (Outc
     }
     let lacking = clipped.into_iter().filter(|s| !matches!(s.state, State::Archived { .. }));
     (outcome, lacking.take(MOST_LACKING).collect())
-}
-
-/// A range that was chosen a moment longer than the recording is does not wait for that moment: so little is
-/// nobody's gap, and it goes with what it follows.
-fn round_end(stretches: &mut [Stretch], tolerance: Duration) {
-    let [.., before, last] = stretches else { return };
-    let is_open = matches!(last.state, State::Missing | State::Pending);
-    let adjoins = before.range.end() == last.range.start();
-    if is_open && adjoins && last.range.duration() <= tolerance {
-        last.state = before.state.clone();
-    }
 }
 
 impl Core {
@@ -253,6 +243,18 @@ mod tests {
             let timeline = [archived(seconds(0, 45)), missing(beyond_ms)];
             assert_eq!(open_of(range, &timeline), Duration::from_millis(open_ms));
         }
+    }
+
+    #[test]
+    fn what_lies_between_an_edge_and_the_keyframe_near_it_is_rounding() {
+        let nearly = |seconds, millis: i64| at(seconds).saturating_offset(millis * 1_000_000);
+        let asked = TimeRange::new(nearly(10, -4), nearly(45, 4)).unwrap();
+        let pending = |range| Stretch { range, state: State::Pending };
+        let timeline =
+            [pending(seconds(0, 10)), archived(seconds(10, 45)), pending(seconds(45, 90))];
+        let (outcome, lacking) = outcome(asked, &timeline, TOLERANCE);
+        assert!(outcome.is_whole() && lacking.is_empty(), "{outcome:?}");
+        assert_eq!(open_of(seconds(9, 45), &timeline), Duration::from_secs(1));
     }
 
     #[test]

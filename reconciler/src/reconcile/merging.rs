@@ -24,8 +24,8 @@ const RESULTS: usize = 16;
 /// One step on the way from the spool into the archive.
 #[derive(Clone, Debug)]
 pub enum MergeStep {
-    /// Make a piece of what the spool holds of a part; of no more than its first `most_bytes`.
-    Write { record: Box<PartRecord>, most_bytes: u64 },
+    /// Make a piece of what the spool holds of a part.
+    Write { record: Box<PartRecord> },
     /// Give the piece that was written its name.
     Publish { key: StreamKey, part: PartId },
     /// Find out how far a piece came before the server was stopped.
@@ -34,12 +34,7 @@ pub enum MergeStep {
 
 impl MergeStep {
     pub fn write(record: &PartRecord) -> Self {
-        MergeStep::write_first(record, u64::MAX)
-    }
-
-    /// Of the part, only these first bytes are what was recorded.
-    pub fn write_first(record: &PartRecord, most_bytes: u64) -> Self {
-        MergeStep::Write { record: Box::new(record.clone()), most_bytes }
+        MergeStep::Write { record: Box::new(record.clone()) }
     }
 
     pub fn recover(record: &PartRecord) -> Self {
@@ -114,21 +109,18 @@ impl Merger {
 
     pub fn begin(&self, step: MergeStep) {
         match step {
-            MergeStep::Write { record, most_bytes } => self.write(*record, most_bytes),
+            MergeStep::Write { record } => self.write(*record),
             MergeStep::Publish { key, part } => self.publish(key, part),
             MergeStep::Recover { record } => self.recover(*record),
         }
     }
 
-    fn write(&self, record: PartRecord, most_bytes: u64) {
+    fn write(&self, record: PartRecord) {
         let directory = self.config.archive.stream_path(&record.key);
         let (config, layout) = (self.config.clone(), self.layout.clone());
         let (spool, pieces) = (self.spool.clone(), self.written.clone());
         self.work(record.key.clone(), record.id, move || {
             let (key, part) = (record.key, record.id);
-            if most_bytes < u64::MAX {
-                spool.cut(part.spool_key(), most_bytes)?;
-            }
             let media = PartMedia::decode(&record.part.media)?;
             let mut spooled = File::open(spool.path(part.spool_key()))?;
             let request = PieceRequest {

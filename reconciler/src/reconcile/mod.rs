@@ -128,6 +128,11 @@ pub enum Action {
     /// Of no part but these the spool may keep anything.
     SweepSpool(BTreeSet<PartId>),
     DiscardSpool(PartId),
+    /// Of what the spool holds of a part, only these first bytes are what was recorded.
+    CutSpool {
+        part: PartId,
+        kept_bytes: u64,
+    },
     Answer {
         number: u64,
         answer: Result<Answer, OrderError>,

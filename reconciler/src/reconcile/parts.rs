@@ -143,9 +143,9 @@ impl Core {
         if kept_bytes > 0 {
             record.state = PartState::Pulled;
             record.proof = Proof::Chunks;
-            let step = MergeStep::write_first(&record, kept_bytes);
-            self.update(record);
-            self.actions.push(Action::Merge(step));
+            // Cut first: once it counts as pulled, a server that starts again merges all that it finds.
+            self.actions.push(Action::CutSpool { part: record.id, kept_bytes });
+            self.merge(record);
         } else {
             self.abandon(record);
         }

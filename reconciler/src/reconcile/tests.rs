@@ -422,9 +422,14 @@ fn a_card_that_cannot_be_read_is_given_time_and_then_what_has_come_is_kept() {
         }));
         second += 300;
     }
-    let merged =
-        |action: &Action| matches!(action, Action::Merge(MergeStep::Write { most_bytes: 5, .. }));
-    assert!(server.done.iter().any(merged));
+    // Cut before it counts as pulled: whoever starts again merges all that the spool holds.
+    let place = |is: &dyn Fn(&Action) -> bool| server.done.iter().position(is).unwrap();
+    let cut = place(&|action| matches!(action, Action::CutSpool { kept_bytes: 5, .. }));
+    let pulled = place(
+        &|action| matches!(action, Action::Record(Entry::Part(part)) if part.state == PartState::Pulled),
+    );
+    let merged = place(&|action| matches!(action, Action::Merge(MergeStep::Write { .. })));
+    assert!(cut < pulled && pulled < merged);
 }
 
 #[test]

@@ -24,6 +24,8 @@ use super::faults::Random;
 pub struct Inode {
     pub bytes: Vec<u8>,
     pub durable_bytes: usize,
+    /// In which it was last opened.
+    pub boot: u32,
 }
 
 #[derive(Debug, Default)]
@@ -31,19 +33,28 @@ pub struct Spool {
     pub inodes: Vec<Inode>,
     pub names: BTreeMap<PartId, usize>,
     pub full_until: Micros,
+    pub boot: u32,
 }
 
 impl Spool {
     /// The part's file, made where it is missing.
     pub fn open(&mut self, part: PartId) -> usize {
         *self.names.entry(part).or_insert_with(|| {
-            self.inodes.push(Inode::default());
+            self.inodes.push(Inode { boot: self.boot, ..Inode::default() });
             self.inodes.len() - 1
         })
     }
 
     pub fn file(&self, part: PartId) -> Option<&Inode> {
         self.inodes.get(*self.names.get(&part)?)
+    }
+
+    pub fn cut(&mut self, part: PartId, kept_bytes: u64) {
+        if let Some(inode) = self.names.get(&part) {
+            let file = &mut self.inodes[*inode];
+            file.bytes.truncate(kept_bytes as usize);
+            file.durable_bytes = file.bytes.len();
+        }
     }
 
     pub fn remove(&mut self, part: PartId) {
@@ -57,6 +68,7 @@ impl Spool {
 
     /// Of what was not synced, some prefix is left, and the end of that may be garbage.
     pub fn lose_power(&mut self, random: &mut Random) {
+        self.boot += 1;
         for inode in &mut self.inodes {
             let unsynced = inode.bytes.len() - inode.durable_bytes;
             if unsynced == 0 {
@@ -64,7 +76,7 @@ impl Spool {
             }
             let kept = inode.durable_bytes + random.below(unsynced as u64 + 1) as usize;
             inode.bytes.truncate(kept);
-            if random.happens(0.3) && kept > inode.durable_bytes {
+            if random.happens(0.6) && kept > inode.durable_bytes {
                 let torn = random.between(inode.durable_bytes as u64, kept as u64) as usize;
                 inode.bytes[torn..].fill(0);
             }

@@ -12,8 +12,8 @@ use reconciler::ledger::{Entry, PartId, PartRecord};
 use reconciler::link::Outbound;
 use reconciler::order::{Answer, OrderError};
 use reconciler::policy::PolicyName;
-use reconciler::pull::engine::MAX_UNSYNCED_BYTES;
-use reconciler::pull::puller::PullCommand;
+use reconciler::pull::engine::{Failure, MAX_UNSYNCED_BYTES};
+use reconciler::pull::puller::{PullCommand, PullEvent};
 use reconciler::reconcile::Event;
 use reconciler::run::RunId;
 use reconciler::timeline::{Proof, State, Stretch};
@@ -34,6 +34,10 @@ const BROKER_BUDGET: u64 = 500;
 const LET_GO: Micros = 3 * SECOND;
 /// Questions and orders to devices in one second, for each of them.
 const MOST_QUESTIONS: u64 = 60;
+/// Of one stream; a world has no more holes than that.
+const MOST_VERDICTS: usize = 200;
+/// A job about what a device holds that is there for so long is done.
+const JOB_PATIENCE: Micros = 300 * SECOND;
 /// An order is answered by then, whatever the device does.
 const PATIENCE: Micros = 15 * SECOND;
 
@@ -45,6 +49,16 @@ pub struct Watch {
     transfers: BTreeMap<u64, PartId>,
     questions: u64,
     job_open_in_quiet: BTreeMap<JobId, Micros>,
+    /// Of parts that the card has altered, where that begins.
+    intact: BTreeMap<PartId, u64>,
+}
+
+impl Watch {
+    pub fn note(&mut self, event: &PullEvent) {
+        if let PullEvent::Lost { part, failure: Failure::Altered { intact }, .. } = event {
+            self.intact.insert(*part, *intact);
+        }
+    }
 }
 
 impl World {
@@ -73,6 +87,9 @@ impl World {
         let now = self.now();
         self.trace.say(now, || brief(entry));
         match entry {
+            Entry::Verdicts { key, verdicts } if verdicts.len() > MOST_VERDICTS => {
+                self.fail(format!("{key} has {} verdicts", verdicts.len()));
+            }
             Entry::Verdicts { key, verdicts } => self.check_verdicts(key, verdicts),
             Entry::Stream { key, expected_from } => {
                 let before = self.ledger.streams.get(key).map(|stream| stream.expected_from);
@@ -81,6 +98,10 @@ impl World {
                 }
             }
             Entry::Job(job) if job.state != JobState::Open => {
+                let quiet = self.watch.job_open_in_quiet.get(&job.id).copied().unwrap_or(now);
+                if job.state == JobState::Expired && quiet + JOB_PATIENCE < now {
+                    self.fail(format!("{} expired, and nothing was in its way: {job:?}", job.id));
+                }
                 self.watch.jobs_ended.entry(job.id).or_insert(now);
                 if job.state == JobState::Done && !job.outcome.open.is_zero() {
                     self.fail(format!("{} is done and has something open: {job:?}", job.id));
@@ -157,11 +178,15 @@ impl World {
             return;
         }
         let Some(ring) = device.rings.iter().find(|ring| ring.stream == key.stream) else { return };
-        let held = ring.held(now).clip(range).difference(&doubtful);
-        let held = held.without_slivers(self.tolerance());
-        if !held.is_empty() {
+        // A card whose index was lost has forgotten what it held.
+        let forgets =
+            self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::LoseIndex { .. }));
+        let recorded = if forgets { ring.held(now) } else { ring.recorded.clone() };
+        let recorded = recorded.clip(range).difference(&doubtful);
+        let recorded = recorded.without_slivers(self.tolerance());
+        if !recorded.is_empty() {
             self.fail(format!(
-                "{key}: {range} is called never recorded, and the card holds {held:?}"
+                "{key}: {range} is called never recorded, and the card recorded {recorded:?}"
             ));
         }
     }
@@ -355,10 +380,7 @@ impl World {
                 let Some(server) = &self.server else { return };
                 let Some(open) = server.open_files.get(&part) else { return };
                 let durable = open.start + self.disk.inodes[open.inode].durable_bytes as u64;
-                let held = open.start + self.disk.inodes[open.inode].bytes.len() as u64;
-                // What a file held when it was opened counts as durable to the engine, and may be so no
-                // more after a cut of the power: the digest of the whole part proves it then.
-                if credit.durable > durable.max(held) {
+                if credit.durable > durable {
                     self.fail(format!("{part:?}: {} told durable, {durable} is", credit.durable));
                 }
             }
@@ -396,6 +418,10 @@ impl World {
         let may_be = altered && record.proof != Proof::Sealed;
         // A torn tail that was never compared with anything.
         let torn = record.proof == Proof::Chunks;
+        let end = record.part.start + bytes.len() as u64;
+        if let Some(intact) = self.watch.intact.get(&record.id).filter(|intact| end > **intact) {
+            self.fail(format!("{:?}: altered from {intact} on, merged up to {end}", record.id));
+        }
         if wrong && !may_be {
             let what = if torn { "of a part that was cut short" } else { "" };
             self.fail(format!(
@@ -421,9 +447,10 @@ impl World {
         let twice = inner.map(|inner| archive.held().clip(inner)).unwrap_or_default();
         let twice = twice.without_slivers(self.tolerance());
         let again = archive.pieces.iter().any(|known| known.part == file.part);
-        // A clock that is ahead sees holes where live footage is still on its way.
-        let ahead = self.plan.faults.iter().any(|(_, f)| matches!(f, Fault::ClockStep { .. }));
-        if again || (!twice.is_empty() && !ahead) {
+        // Of a clock that is ahead of the recorder's, the live edge looks like a hole; see the model's limits.
+        let ahead = |fault: &Fault| matches!(fault, Fault::ClockStep { seconds } if *seconds > 0);
+        let ahead = self.plan.faults.iter().any(|(_, fault)| ahead(fault));
+        if again || !(twice.is_empty() || ahead) {
             let part = file.part;
             self.fail(format!("{key}: {part:?} brings {range}, of which {twice:?} is there"));
         }

@@ -49,7 +49,7 @@ impl World {
                 part: record.id,
                 reason: "the archive's disk does not answer".into(),
             },
-            MergeStep::Write { record, most_bytes } => self.write_piece(&record, most_bytes),
+            MergeStep::Write { record } => self.write_piece(&record),
             MergeStep::Publish { key, part } => self.publish_piece(key, part),
             MergeStep::Recover { record } => self.recover_piece(&record),
         };
@@ -57,16 +57,12 @@ impl World {
         self.merger_works();
     }
 
-    fn write_piece(&mut self, record: &PartRecord, most_bytes: u64) -> Merged {
+    fn write_piece(&mut self, record: &PartRecord) -> Merged {
         let (key, part) = (record.key.clone(), record.id);
         let failed =
             |reason: &str| Merged::Failed { key: key.clone(), part, reason: reason.into() };
         let Some(&inode) = self.disk.names.get(&part) else { return failed("no spool file") };
-        let file = &mut self.disk.inodes[inode];
-        if most_bytes < file.bytes.len() as u64 {
-            file.bytes.truncate(most_bytes as usize);
-            file.durable_bytes = file.bytes.len();
-        }
+        let file = &self.disk.inodes[inode];
         let held = file.bytes.len() as u64;
         let digest: [u8; 32] = blake3::hash(&file.bytes).into();
         let Some(&number) = self.numbers.get(&key.device) else { return failed("no such device") };

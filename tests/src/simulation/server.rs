@@ -9,6 +9,7 @@ use reconciler::fleet::StreamKey;
 use reconciler::ledger::{Entry, PartId, PartRecord};
 use reconciler::link::{Inbound, Outbound};
 use reconciler::order::Order;
+use reconciler::pull::engine::MAX_UNSYNCED_BYTES;
 use reconciler::pull::puller::{self, PullCommand, PullEvent, Puller};
 use reconciler::pull::spooler::{SpoolJob, SpoolResult};
 use reconciler::reconcile::{Action, Core, Input, MergeStep, Merged};
@@ -224,7 +225,9 @@ impl World {
             let Some(server) = &mut self.server else { return };
             if let Input::Pull(event) = &input {
                 note_ended(&mut server.active, event);
+                self.watch.note(event);
             }
+            let Some(server) = &mut self.server else { return };
             let actions = server.core.handle(input, now);
             self.carry_out(actions);
             self.check_limits();
@@ -300,6 +303,7 @@ impl World {
                 leftovers.for_each(|part| self.disk.remove(part));
             }
             Action::DiscardSpool(part) => self.disk.remove(part),
+            Action::CutSpool { part, kept_bytes } => self.disk.cut(part, kept_bytes),
             Action::Answer { number, answer } => self.check_answer(number, answer),
             Action::Say(event) => self.check_event(event),
         }
@@ -382,9 +386,15 @@ impl World {
         match job {
             SpoolJob::Open { part, start, end } => {
                 let inode = self.disk.open(part);
+                let boot = self.disk.boot;
                 let file = &mut self.disk.inodes[inode];
                 file.bytes.truncate((end - start) as usize);
-                file.durable_bytes = file.durable_bytes.min(file.bytes.len());
+                if std::mem::replace(&mut file.boot, boot) != boot {
+                    // It may not have been durable.
+                    let trusted = file.bytes.len().saturating_sub(MAX_UNSYNCED_BYTES as usize);
+                    file.bytes.truncate(trusted);
+                }
+                file.durable_bytes = file.bytes.len();
                 let held = start + file.bytes.len() as u64;
                 server.open_files.insert(part, OpenFile { inode, start });
                 Some(SpoolResult::Opened { part, held })
