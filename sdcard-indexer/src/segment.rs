@@ -10,7 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::coverage::Coverage;
 use crate::identity::{SegmentId, SegmentVersion};
+use crate::index::KnownHoles;
 use crate::time::{TimeRange, Timestamp};
 
 pub use crate::clock::{EpochId, Placement, TimeSource};
@@ -81,6 +83,8 @@ pub struct Segment {
     pub future: bool,
     /// Its bytes could not be had when they were last asked for.
     pub unreadable: bool,
+    /// Inside it, where [`crate::index::IndexConfig::holes_within`] says to look for them, and at its ends.
+    pub holes: KnownHoles,
 }
 
 impl Segment {
@@ -94,7 +98,7 @@ impl Segment {
         TimeRange::starting_at(self.placement.start, self.duration)
     }
 
-    /// What it contributes to the coverage of its stream.
+    /// What it covers from its first frame to its last.
     pub fn coverage(&self) -> Option<TimeRange> {
         let range = self.range();
         let counts = self.content != Content::Nothing
@@ -102,6 +106,11 @@ impl Segment {
             && self.placement.is_known()
             && !range.is_empty();
         counts.then_some(range)
+    }
+
+    /// What it contributes to the coverage of its stream: [`Segment::coverage`] without the holes in it.
+    pub fn held(&self) -> Coverage {
+        self.coverage().map(|range| self.holes.covered(range)).unwrap_or_default()
     }
 }
 

@@ -6,13 +6,16 @@ use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
 
-use sdcard_indexer::clock::{Anchor, Boottime, Epoch, EpochId, Placement, TimeSource};
-use sdcard_indexer::container::MediaTime;
+use sdcard_indexer::clock::{
+    Anchor, Boottime, Epoch, EpochId, Placement, TimeSource, Voucher,
+};
+use sdcard_indexer::container::{Hole, MediaTime};
 use sdcard_indexer::cut::{CutLimits, cut};
 use sdcard_indexer::identity::{BootId, SegmentId, SegmentVersion};
+use sdcard_indexer::index::KnownHoles;
 use sdcard_indexer::log::Record;
 use sdcard_indexer::log::record::{
-    ChangedRecord, DigestRecord, GoneRecord, RemovedRecord, SegmentRecord,
+    ChangedRecord, DigestRecord, GoneRecord, HolesRecord, RemovedRecord, SegmentRecord,
 };
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
@@ -90,9 +93,17 @@ fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
         anchors: vec![Anchor {
             first: Boottime::from_nanos(30_000_000_000),
             last: Boottime::from_nanos(900_000_000_000),
+            by: Voucher::TimeService,
+            behind_ns: 0,
             error_ns: 1_000_000,
         }],
     });
+    let holes = KnownHoles {
+        inside: vec![Hole { start: MediaTime(1), end: MediaTime(64) }],
+        behind: Some(Hole { start: MediaTime(65), end: MediaTime(66) }),
+        filled_ns: 2,
+    };
+    let holes = Record::Holes(HolesRecord { stream: "main", path: b"a.mp4", holes });
     let records = [
         ("segment", segment),
         ("removed", removed),
@@ -100,6 +111,7 @@ fn logs(seeds: &Path) -> Result<(), Box<dyn Error>> {
         ("digest", digest),
         ("changed", changed),
         ("epoch", epoch),
+        ("holes", holes),
     ];
     let mut day = Vec::new();
     for (name, record) in records {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::bounds::{Bounds, nanos};
-use super::journal::{ClockJournal, ClockTrust, Epoch};
+use super::journal::{ClockJournal, ClockTrust, Epoch, Voucher};
 use super::{
     Attribution, Boottime, EpochId, MAX_UNCERTAINTY, Moment, PRESUMED_ERROR, Placement, STEP, drift,
 };
@@ -114,7 +114,11 @@ impl ClockJournal {
         }
         for boot in &mut boots {
             let of_boot = epochs.get(boot.epochs.clone()).unwrap_or_default();
-            boot.ties = of_boot.iter().flat_map(ties_of).collect();
+            let said_by = |voucher| of_boot.iter().flat_map(move |epoch| ties_of(epoch, voucher));
+            boot.ties = said_by(Voucher::TimeService).collect();
+            if boot.ties.is_empty() {
+                boot.ties = said_by(Voucher::Server).collect();
+            }
         }
         let mut corrections =
             Corrections { epochs, boots, stretches: Vec::new(), before_journal: None };
@@ -133,11 +137,11 @@ impl ClockJournal {
     }
 }
 
-fn ties_of(epoch: &Epoch) -> impl Iterator<Item = Tie> + '_ {
-    epoch.anchors.iter().map(|anchor| Tie {
+fn ties_of(epoch: &Epoch, by: Voucher) -> impl Iterator<Item = Tie> + '_ {
+    epoch.anchors.iter().filter(move |anchor| anchor.by == by).map(|anchor| Tie {
         first: anchor.first.as_nanos(),
         last: anchor.last.as_nanos(),
-        offset_ns: epoch.offset_ns,
+        offset_ns: epoch.offset_ns.saturating_add(anchor.behind_ns),
         error_ns: anchor.error_ns.saturating_add(nanos(STEP)),
     })
 }

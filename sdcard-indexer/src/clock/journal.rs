@@ -28,14 +28,34 @@ pub enum ClockTrust {
     Plausible { earliest: Timestamp },
 }
 
-/// A stretch of `BOOTTIME` in which every reading was synchronised.
+/// Who says what time it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Voucher {
+    /// It has set the clock.
+    TimeService,
+    /// It was asked over the link, and has set nothing.
+    Server,
+}
+
+/// A stretch of `BOOTTIME` in which it was known how far the clock was from UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Anchor {
     pub first: Boottime,
     pub last: Boottime,
-    /// How far the clock was from UTC at most.
+    pub by: Voucher,
+    /// What the clock lacked to UTC; 0 where a time service has set it.
+    pub behind_ns: i64,
+    /// How far that was from the truth at most.
     pub error_ns: i64,
 }
+
+/// What a server's word may be wrong by, for one stretch to hold several of them: a second or so of error in
+/// a day would need a stretch of its own every few minutes else.
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
+/// Worse than this, a word is not worth having.
+const TOLD_AT_WORST: Duration = Duration::from_secs(5);
+/// A word that is worse than the last one is taken once that one is so old.
+const TOLD_HOLDS: Duration = Duration::from_secs(600);
 
 /// See [`EpochId`]. `Serialize` is how it is kept over a restart.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -123,6 +143,19 @@ impl ClockJournal {
         }
         self.save_due |= boottime.0.saturating_sub(self.saved_at.0) >= nanos(SAVE_EVERY);
         moment
+    }
+
+    /// Takes the word of a server about an instant of the running boot, which has been read. Counts in boots
+    /// of which no time service has set the clock.
+    pub fn told(&mut self, at: Boottime, utc: Timestamp, error: Duration) {
+        if self.synchronised || error > TOLD_AT_WORST {
+            return;
+        }
+        let Some(epoch) = self.epochs.last_mut() else { return };
+        if epoch.told(at, utc, nanos(error)) {
+            self.unsaved_from = Some(self.unsaved_from.map_or(epoch.id, |from| from.min(epoch.id)));
+            self.changed();
+        }
     }
 
     fn begin(&mut self, boot: BootId, offset_ns: i64, first: Boottime) {
@@ -214,6 +247,23 @@ impl ClockJournal {
     }
 }
 
+impl Anchor {
+    /// Both stretches and what lies between them, in which the clock may have drifted so far.
+    fn joined_with(&self, behind: &Anchor, drift_ns: i64) -> Anchor {
+        let least = |one: &Anchor| one.behind_ns.saturating_sub(one.error_ns);
+        let most = |one: &Anchor| one.behind_ns.saturating_add(one.error_ns);
+        let (least, most) = (least(self).min(least(behind)), most(self).max(most(behind)));
+        let half_ns = most.saturating_sub(least) / 2;
+        Anchor {
+            first: self.first,
+            last: behind.last,
+            by: self.by,
+            behind_ns: least.saturating_add(half_ns),
+            error_ns: half_ns.saturating_add(1).saturating_add(drift_ns),
+        }
+    }
+}
+
 impl Epoch {
     /// A synchronised reading; `goes_on` where the reading before was one too.
     fn anchor(&mut self, at: Boottime, error_ns: i64, goes_on: bool) {
@@ -222,10 +272,52 @@ impl Epoch {
                 anchor.last = at;
                 anchor.error_ns = anchor.error_ns.max(error_ns);
             }
-            None => self.anchors.push(Anchor { first: at, last: at, error_ns }),
+            None => {
+                let by = Voucher::TimeService;
+                self.push(Anchor { first: at, last: at, by, behind_ns: 0, error_ns });
+            }
         }
-        if self.anchors.len() > MAX_ANCHORS {
-            self.join_closest_anchors();
+    }
+
+    /// The word of a server; true where it is news.
+    fn told(&mut self, at: Boottime, utc: Timestamp, error_ns: i64) -> bool {
+        let shown = at.0.saturating_add(self.offset_ns);
+        let behind_ns = utc.as_nanos().saturating_sub(shown);
+        let told = Anchor { first: at, last: at, by: Voucher::Server, behind_ns, error_ns };
+        let Some(last) = self.anchors.last_mut().filter(|last| last.by == Voucher::Server) else {
+            self.push(told);
+            return true;
+        };
+        let since_ns = at.0.saturating_sub(last.last.0);
+        let bearable_ns = last.error_ns.max(nanos(TOLD_WITHIN));
+        if since_ns < 0 || error_ns > bearable_ns && since_ns < nanos(TOLD_HOLDS) {
+            return false;
+        }
+        if last.first == last.last && error_ns < last.error_ns / 2 {
+            *last = told;
+            return true;
+        }
+        let apart_ns = last.behind_ns.saturating_sub(behind_ns).saturating_abs();
+        let held_ns = apart_ns.saturating_add(error_ns).saturating_add(drift(since_ns / 2));
+        if held_ns > bearable_ns {
+            self.push(told);
+            return true;
+        }
+        last.last = at;
+        last.error_ns = last.error_ns.max(held_ns);
+        false
+    }
+
+    fn push(&mut self, anchor: Anchor) {
+        self.anchors.push(anchor);
+        if self.anchors.len() <= MAX_ANCHORS {
+            return;
+        }
+        let by_server = |anchor: &Anchor| anchor.by == Voucher::Server;
+        match self.anchors.iter().position(by_server) {
+            // They count for nothing any more.
+            Some(index) if !self.anchors.iter().all(by_server) => drop(self.anchors.remove(index)),
+            _ => self.join_closest_anchors(),
         }
     }
 
@@ -243,9 +335,7 @@ impl Epoch {
         };
         let behind = self.anchors.remove(index + 1);
         if let Some(joined) = self.anchors.get_mut(index) {
-            joined.last = behind.last;
-            let error_ns = joined.error_ns.max(behind.error_ns);
-            joined.error_ns = error_ns.saturating_add(drift(gap_ns / 2));
+            *joined = joined.joined_with(&behind, drift(gap_ns / 2));
         }
     }
 

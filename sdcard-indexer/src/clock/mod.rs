@@ -5,7 +5,8 @@
 //! **The model.** Within one boot `CLOCK_BOOTTIME` never steps. Linux slews it together with
 //! `CLOCK_REALTIME`, so that the difference of the two changes by steps alone: a stretch between two steps
 //! is an *epoch*, and a reading of its clock is an instant of that boot. Each instant at which the clock was
-//! known to be synchronised ties the whole boot to UTC, what was recorded before it included. How far an
+//! known to be synchronised ties the whole boot to UTC, what was recorded before it included; and so does, where
+//! there is none, each instant of which a server has told the time over the link. How far an
 //! instant may truly lie from there grows with its distance to the nearest synchronised reading, by
 //! [`OSCILLATOR_PPM`] and what a time service may slew besides.
 //!
@@ -38,7 +39,9 @@ use crate::time::Timestamp;
 
 pub use attribute::{Claim, InBand, Modified, NameZone, Named};
 pub use correct::Corrections;
-pub use journal::{Anchor, ClockJournal, ClockTrust, Epoch, MAX_ANCHORS, MAX_EPOCHS, SAVE_EVERY};
+pub use journal::{
+    Anchor, ClockJournal, ClockTrust, Epoch, MAX_ANCHORS, MAX_EPOCHS, SAVE_EVERY, Voucher,
+};
 
 /// How far a crystal that nobody corrects may run off: an AT-cut one from -40 to 85 °C, and its ageing.
 pub const OSCILLATOR_PPM: i64 = 100;

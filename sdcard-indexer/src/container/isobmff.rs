@@ -298,6 +298,11 @@ impl Recording {
         }
     }
 
+    /// The media ticks that the primary track's edit list puts at the movie's beginning.
+    pub(super) fn edited_ticks(&self) -> i64 {
+        self.layouts.get(self.primary).map_or(0, |primary| primary.edit_ticks)
+    }
+
     /// Chooses the primary track and puts media time `zero` at its first sample; false where no track
     /// holds a sample, and then the recording's end is known.
     fn find_zero<R: Read + Seek>(

@@ -14,6 +14,7 @@ mod boxes;
 mod describe;
 mod fmp4;
 mod fragment_index;
+mod holes;
 mod in_band;
 mod isobmff;
 mod matroska;
@@ -26,10 +27,13 @@ mod tail;
 pub mod track;
 mod walk;
 
+pub use holes::{Hole, MAX_HOLES};
 pub use in_band::{InBandKind, InBandTime};
 pub use sample_reader::SampleReader;
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
 pub(crate) use walk::{Ahead, Cursor, Recording, Walk};
+
+use holes::Holes;
 
 use std::io::{Read, Seek};
 use std::ops::Range;
@@ -94,6 +98,37 @@ pub struct Summary {
     pub recordings: u32,
     /// When the first recording says that it was made.
     pub in_band: Option<InBandTime>,
+    /// Where its time stamps begin and end.
+    pub clock: FileClock,
+}
+
+/// The time stamps at both ends of a file's primary track: of its first recording's, from the first sample on, and
+/// as much later as the file is long. Many recorders count on from one file to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileClock {
+    begins_ns: i64,
+    ends_ns: i64,
+    /// From zero to what it counts before it begins at zero again.
+    wraps: bool,
+}
+
+/// MPEG-TS counts 33 bits at 90 kHz.
+const WRAP_NS: i64 = ((1_i128 << 33) * 1_000_000_000 / 90_000) as i64;
+
+impl FileClock {
+    #[cfg(test)]
+    pub(crate) const fn of(begins_ns: i64, ends_ns: i64, wraps: bool) -> Self {
+        FileClock { begins_ns, ends_ns, wraps }
+    }
+
+    /// From the end of this file to the beginning of another, if both count alike.
+    pub fn distance_ns(&self, next: &FileClock) -> Option<i64> {
+        let distance = next.begins_ns.saturating_sub(self.ends_ns);
+        (self.wraps == next.wraps).then_some(match self.wraps {
+            true => (distance + WRAP_NS / 2).rem_euclid(WRAP_NS) - WRAP_NS / 2,
+            false => distance,
+        })
+    }
 }
 
 /// A place where playing, and cutting, can begin.
@@ -133,6 +168,49 @@ pub fn summarise<R: Read + Seek>(
     summary(Walk::open(reader, file_bytes)?, |_| Ok(()))
 }
 
+/// Tier T1 as [`summarise`] has it, and the holes in it that are longer than `shortest`, in the order of time.
+///
+/// MPEG-TS tells a leap of its clock from another recording by nothing. Where it is one forward, by which the
+/// recording would still last no longer than `most`, it is taken for a hole, and the summary's duration, unlike
+/// media time, has it in it.
+pub fn summarise_with_holes<R: Read + Seek>(
+    reader: &mut R,
+    file_bytes: u64,
+    shortest: Duration,
+    most: Duration,
+) -> Result<(Summary, Vec<Hole>), ContainerError> {
+    let most_ns = i64::try_from(most.as_nanos()).unwrap_or(i64::MAX);
+    let mut walk = Walk::open(reader, file_bytes)?;
+    let begun = Begun::of(&mut walk)?;
+    let mut holes = Holes::new(shortest);
+    let mut late_ns: i64 = 0;
+    let mut next = begun.first;
+    loop {
+        while let Some(sample) = next {
+            if let Some(track) = walk.recording().primary_track() {
+                holes.push(&sample, track, late_ns);
+            }
+            next = walk.next_primary()?;
+        }
+        holes.end_recording();
+        let end_ns = walk.end().0.saturating_add(late_ns);
+        if !walk.next_recording()? {
+            break;
+        }
+        let leap_ns = walk.leap_ns().filter(|leap| *leap > 0 && *leap <= most_ns - end_ns);
+        if let Some(leap_ns) = leap_ns {
+            let end = MediaTime(end_ns.saturating_add(leap_ns));
+            holes.add(Hole { start: MediaTime(end_ns), end });
+            late_ns = late_ns.saturating_add(leap_ns);
+        }
+        next = walk.next_primary()?;
+    }
+    let mut summary = begun.ended(&walk);
+    summary.duration += Duration::from_nanos(late_ns.unsigned_abs());
+    summary.clock.ends_ns = summary.clock.ends_ns.saturating_add(late_ns);
+    Ok((summary, holes.into_found()))
+}
+
 /// Tier T1 at the price of a file's head and tail, where these tell what [`summarise`] does; else as that.
 ///
 /// Of a plain MP4 reads only how long samples last and are put off, not where they lie. Of a fragmented one the
@@ -152,13 +230,7 @@ fn summary<'r, R: Read + Seek>(
     mut walk: Walk<'r, R>,
     step_over: impl Fn(&mut Walk<'r, R>) -> Result<(), ContainerError>,
 ) -> Result<Summary, ContainerError> {
-    let first = walk.recording();
-    let (container, tracks) = (first.container(), first.tracks().cloned().collect());
-    let first = walk.next_primary()?;
-    let in_band = match &first {
-        Some(first) => walk.in_band(first)?,
-        None => None,
-    };
+    let begun = Begun::of(&mut walk)?;
     loop {
         step_over(&mut walk)?;
         while walk.next_primary()?.is_some() {}
@@ -166,17 +238,52 @@ fn summary<'r, R: Read + Seek>(
             break;
         }
     }
-    let End { whole, torn, .. } = walk.file_end();
-    Ok(Summary {
-        container,
-        tracks,
-        duration: Duration::from_nanos(u64::try_from(walk.end().0).unwrap_or(0)),
-        whole_bytes: whole,
-        starts_with_keyframe: first.is_some_and(|sample| sample.keyframe),
-        torn,
-        recordings: walk.recordings(),
-        in_band,
-    })
+    Ok(begun.ended(&walk))
+}
+
+/// What a walk knows of a file at its first sample.
+#[derive(Debug)]
+struct Begun {
+    container: Container,
+    tracks: Vec<Track>,
+    first: Option<Sample>,
+    in_band: Option<InBandTime>,
+    begins_ns: i64,
+}
+
+impl Begun {
+    fn of<R: Read + Seek>(walk: &mut Walk<'_, R>) -> Result<Self, ContainerError> {
+        let recording = walk.recording();
+        let (container, tracks) = (recording.container(), recording.tracks().cloned().collect());
+        let begins_ns = recording.begins_ns();
+        let first = walk.next_primary()?;
+        let in_band = match &first {
+            Some(first) => walk.in_band(first)?,
+            None => None,
+        };
+        Ok(Begun { container, tracks, first, in_band, begins_ns })
+    }
+
+    /// Once the walk is at its end.
+    fn ended<R: Read + Seek>(self, walk: &Walk<'_, R>) -> Summary {
+        let End { whole, torn, .. } = walk.file_end();
+        let clock = FileClock {
+            begins_ns: self.begins_ns,
+            ends_ns: self.begins_ns.saturating_add(walk.end().0),
+            wraps: self.container == Container::MpegTs,
+        };
+        Summary {
+            container: self.container,
+            tracks: self.tracks,
+            duration: Duration::from_nanos(u64::try_from(walk.end().0).unwrap_or(0)),
+            whole_bytes: whole,
+            starts_with_keyframe: self.first.is_some_and(|sample| sample.keyframe),
+            torn,
+            recordings: walk.recordings(),
+            in_band: self.in_band,
+            clock,
+        }
+    }
 }
 
 /// Tier T2: the keyframes of the primary track in decode order, times ever later. Of audio alone, where

@@ -8,7 +8,7 @@ use std::io::{Read, Seek};
 
 use super::boxes::{Source, Window};
 use super::in_band::InBandTime;
-use super::track::{MediaTime, Sample, Track};
+use super::track::{MediaTime, NANOS_PER_SECOND, Sample, Track, rescale};
 use super::{Container, ContainerError, End};
 use super::{isobmff, matroska, mpegts};
 
@@ -109,6 +109,24 @@ impl Recording {
 
     pub(crate) fn primary_track(&self) -> Option<&Track> {
         self.track(self.primary())
+    }
+
+    /// What the file's own clock shows at media time zero, of its first recording.
+    pub(super) fn begins_ns(&self) -> i64 {
+        let Some(track) = self.primary_track() else { return 0 };
+        let edited = match self {
+            Recording::Boxes(recording) => recording.edited_ticks(),
+            Recording::Packets(_) | Recording::Matroska(_) => 0,
+        };
+        rescale(track.zero_ticks.saturating_sub(edited), track.timescale, NANOS_PER_SECOND)
+    }
+
+    /// See [`Walk::leap_ns`].
+    fn leap_since(&self, before: &Recording) -> Option<i64> {
+        match (before, self) {
+            (Recording::Packets(before), Recording::Packets(after)) => after.leap_since(before),
+            _ => None,
+        }
     }
 
     /// Walks one of its tracks from the first sample on. What `window` has of the file is not read again.
@@ -237,6 +255,7 @@ pub(crate) struct Walk<'r, R> {
     /// Recordings begun, and samples handed out of all of them.
     recordings: u32,
     samples: u32,
+    leap_ns: Option<i64>,
     /// End of what the primary track has shown.
     end: MediaTime,
     file_end: End,
@@ -259,6 +278,7 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
             primary,
             recordings: 1,
             samples: 0,
+            leap_ns: None,
             end: MediaTime(0),
             file_end: End::torn(0),
         })
@@ -275,6 +295,12 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
     /// End of what the primary track has shown so far.
     pub(crate) fn end(&self) -> MediaTime {
         self.end
+    }
+
+    /// By how much the clock leapt that tells the recording at hand from the one before, where that may be all
+    /// that tells them apart: in MPEG-TS, with the same streams.
+    pub(crate) fn leap_ns(&self) -> Option<i64> {
+        self.leap_ns
     }
 
     /// How far the file is whole; meaningful once [`Self::next_recording`] has said that there is none.
@@ -355,6 +381,7 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
                 let Some(primary) = recording.cursor(recording.primary(), &self.window) else {
                     return Ok(false);
                 };
+                self.leap_ns = recording.leap_since(&self.recording);
                 (self.recording, self.primary) = (recording, primary);
                 self.recordings = self.recordings.saturating_add(1);
                 Ok(true)

@@ -11,8 +11,8 @@ use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, statfs};
 
 use super::StreamSource;
 use crate::clock::{
-    Attribution, Claim, ClockJournal, ClockReading, Corrections, Epoch, EpochId, Moment, NameZone,
-    Placement, TimeSource,
+    Attribution, Boottime, Claim, ClockJournal, ClockReading, Corrections, Epoch, EpochId, Moment,
+    NameZone, Placement, TimeSource,
 };
 use crate::durable::Durable;
 use crate::log::record::{Record, read_frame};
@@ -89,6 +89,14 @@ impl Clock {
         self.before = self.now;
         self.now = Some(self.journal.observe(reading));
         self.journal.version() != self.placed
+    }
+
+    /// What time it was, by the word of a server. Segments are placed anew with the next reading.
+    pub fn told(&mut self, at: Boottime, utc: Timestamp, error: Duration) {
+        // Before the first reading, the journal's last boot is another one.
+        if self.now.is_some() {
+            self.journal.told(at, utc, error);
+        }
     }
 
     /// The epoch that is to be forgotten next.

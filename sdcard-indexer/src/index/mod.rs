@@ -14,12 +14,14 @@
 mod clock;
 mod finality;
 mod gone;
+mod holes;
 mod locate;
 mod problem;
 mod read;
 mod retention;
 mod row;
 mod rows;
+mod runs;
 mod seals;
 mod store;
 mod stream;
@@ -30,7 +32,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock::{ClockJournal, ClockReading, ClockTrust};
+use crate::clock::{Boottime, ClockJournal, ClockReading, ClockTrust};
 use crate::durable::Durable;
 use crate::identity::{SegmentId, SegmentVersion, StreamId};
 use crate::layout::Layout;
@@ -41,6 +43,7 @@ use crate::segment::Segment;
 use crate::time::{TimeRange, Timestamp};
 use crate::watch::Hint;
 
+pub use holes::KnownHoles;
 pub use locate::{LocateError, Located, LocatedPart};
 pub use problem::{Problem, ProblemKind};
 pub use read::{ReadError, SegmentReader};
@@ -74,8 +77,12 @@ pub struct IndexConfig {
     pub state_dir: Option<PathBuf>,
     /// The roots lie on a file system of their own; where they lie on that of `/`, the card is missing.
     pub require_mount: bool,
-    /// Holes in coverage no longer than this are none: the rounding of durations.
+    /// Holes in coverage no longer than this are none: the rounding of durations. Where only names tell of one, it
+    /// has to be longer by one step of these.
     pub join_tolerance: Duration,
+    /// Look for longer ones inside segments too, which only a look at every frame's header shows: for the files
+    /// of a recorder that waits out a loss of its network. A camera that records what it films has none.
+    pub holes_within: bool,
     /// An open segment that has not changed for so long is taken as closed.
     pub seal_after: Duration,
     /// Take a digest of each segment when it is sealed, and keep it beside the log: see [`Index::digest`].
@@ -93,6 +100,7 @@ impl IndexConfig {
             state_dir,
             require_mount: false,
             join_tolerance: Duration::from_millis(200),
+            holes_within: false,
             seal_after: Duration::from_secs(10),
             seal_digest: false,
             scan: ScanLimits::default(),
@@ -196,7 +204,7 @@ impl Index {
         };
         let streams = config.sources.iter().map(|source| {
             let recordings = store(source).unwrap_or_else(|| folder(source));
-            Stream::new(source.clone(), recordings, config.join_tolerance)
+            Stream::new(source.clone(), recordings, &config)
         });
         let mut index = Index {
             streams: streams.collect(),
@@ -301,6 +309,13 @@ impl Index {
         Some(self.conclude(Sweep::default(), |stream| stream.renew_view(now)))
     }
 
+    /// Takes the word of a server about what time it was at an instant of this boot, to within `error`: what
+    /// counts where no time service has set the clock. What follows is told by the next
+    /// [`Index::observe_clock`].
+    pub fn told_time(&mut self, at: Boottime, utc: Timestamp, error: Duration) {
+        self.clock.told(at, utc, error);
+    }
+
     /// Writes the whole log anew, without what is dead, damaged, or of streams that are not configured; says
     /// whether that was possible. To be called behind a sweep, by who found the log wanting.
     pub fn rewrite_log(&mut self, now: Timestamp) -> &Durability {
@@ -388,7 +403,7 @@ impl Index {
         let there = self.card_is_there();
         if there && (!self.attached || self.store.is_anothers()) {
             for stream in &mut self.streams {
-                stream.clear(self.config.join_tolerance);
+                stream.clear();
             }
             self.seals.reload();
             self.clock.load();

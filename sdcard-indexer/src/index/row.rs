@@ -76,6 +76,8 @@ impl Flag {
     pub const ODD_PATH: Flag = Flag(1 << 11);
     /// Head and tail do not tell enough: see [`super::table::Table::read`].
     pub const DOUBTED: Flag = Flag(1 << 12);
+    /// There are holes in it: see [`super::holes`].
+    pub const HOLED: Flag = Flag(1 << 13);
 }
 
 /// The lowest bits hold two small numbers.
@@ -229,7 +231,7 @@ impl Row {
 
     // What follows.
 
-    /// See [`crate::segment::Segment::coverage`].
+    /// See [`crate::segment::Segment::coverage`]: holes in it are part of this.
     pub fn coverage(&self) -> Option<TimeRange> {
         let range = self.range();
         let counts =

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::holes::{Holes, KnownHoles};
 use super::row::{Flag, Key, Row};
 use crate::coverage::Coverage;
 use crate::layout::Layout;
@@ -28,6 +29,7 @@ pub struct Rows {
     join: Duration,
     /// None is empty; ever later.
     blocks: Vec<Block>,
+    holes: Holes,
     length: usize,
     version: u64,
     /// See [`Rows::begin_round`].
@@ -73,13 +75,22 @@ pub enum Covered {
     Nothing,
     /// One range, holes that are none left aside.
     Whole(TimeRange),
-    /// As its rows say.
+    /// As its rows say, and the holes inside them.
     Pieces,
 }
 
 impl Rows {
     pub fn new(layout: Layout, join: Duration) -> Self {
-        Rows { layout, join, blocks: Vec::new(), length: 0, version: 0, round: 0, next: (0, 0) }
+        Rows {
+            layout,
+            join,
+            blocks: Vec::new(),
+            holes: Holes::default(),
+            length: 0,
+            version: 0,
+            round: 0,
+            next: (0, 0),
+        }
     }
 
     pub fn join(&self) -> Duration {
@@ -107,6 +118,32 @@ impl Rows {
     pub fn get(&self, key: Key) -> Option<&Row> {
         let block = self.blocks.get(self.block_of(key)?)?;
         block.rows.get(block.position(key).ok()?)
+    }
+
+    pub fn holes_of(&self, key: Key) -> Option<&KnownHoles> {
+        self.holes.of(key)
+    }
+
+    /// What a row covers, piece by piece, and the holes of which that is proof.
+    pub fn coverage_of(&self, row: &Row) -> (Coverage, Coverage) {
+        self.holes.coverage_of(row)
+    }
+
+    /// In how many pieces these rows, which follow one another, lie at most.
+    pub fn pieces(&self, rows: &[Row]) -> usize {
+        let ends = rows.first().map(Row::key).zip(rows.last().map(Row::key));
+        rows.len() + ends.map_or(0, |(first, last)| self.holes.count(first, last))
+    }
+
+    /// The one before, in the order of keys.
+    pub fn previous(&self, key: Key) -> Option<&Row> {
+        let at = self.block_of(key)?;
+        let rows = &self.blocks.get(at)?.rows;
+        let before = rows.partition_point(|row| row.key() < key);
+        match before.checked_sub(1) {
+            Some(before) => rows.get(before),
+            None => self.blocks.get(at.checked_sub(1)?)?.rows.last(),
+        }
     }
 
     /// The one behind, in the order of keys.
@@ -190,6 +227,9 @@ impl Rows {
         if row.is(Flag::ODD_PATH) {
             block.odd.remove(key.short_id);
         }
+        if row.is(Flag::HOLED) {
+            self.holes.remove(key);
+        }
         block.changed();
         self.length -= 1;
         self.version += 1;
@@ -206,6 +246,20 @@ impl Rows {
         block.changed();
         self.version += 1;
         block.rows.get_mut(position).map(change)
+    }
+
+    /// Says whether that changed what is known.
+    pub fn update_holes(&mut self, key: Key, change: impl FnOnce(&mut KnownHoles)) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        let before = self.holes.of(key).cloned();
+        let holed = self.holes.update(key, change);
+        let changed = self.holes.of(key) != before.as_ref();
+        if changed {
+            self.update(key, |row| row.set(Flag::HOLED, holed));
+        }
+        changed
     }
 
     /// Shows all rows of the blocks whose summary is chosen to be changed, the last first, each with the start
@@ -400,8 +454,10 @@ impl Summary {
             }
         }
         let covered: Coverage = rows.iter().filter_map(Row::coverage).collect();
+        let holed = rows.iter().any(|row| row.is(Flag::HOLED));
         summary.covered = match covered.joined(join).ranges() {
             [] => Covered::Nothing,
+            _ if holed => Covered::Pieces,
             [whole] => Covered::Whole(*whole),
             _ => Covered::Pieces,
         };

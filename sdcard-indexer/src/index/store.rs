@@ -11,7 +11,7 @@ use super::stream::Stream;
 use super::table::{Extent, Reading, Removed, Restored};
 use crate::coverage::Coverage;
 use crate::durable::Durable;
-use crate::log::record::{GoneRecord, Record, RemovedRecord, SegmentRecord};
+use crate::log::record::{GoneRecord, HolesRecord, Record, RemovedRecord, SegmentRecord};
 use crate::log::{Batch, Day, Log, LogError, Written};
 use crate::segment::{Content, FileStamp, Placement, Segment, TimeSource, path_bytes};
 use crate::time::Timestamp;
@@ -102,7 +102,8 @@ impl Store {
         let outcome = log.replay(|day, record| {
             let (Record::Segment(SegmentRecord { stream: name, .. })
             | Record::Removed(RemovedRecord { stream: name, .. })
-            | Record::Gone(GoneRecord { stream: name, .. })) = &record
+            | Record::Gone(GoneRecord { stream: name, .. })
+            | Record::Holes(HolesRecord { stream: name, .. })) = &record
             else {
                 return;
             };
@@ -124,7 +125,11 @@ impl Store {
                 log.append(day, &Record::Removed(removed));
             }
             table.take_unlogged(|segment| {
-                log.append(Day::of(segment.named), &segment_record(stream, &segment));
+                let day = Day::of(segment.named);
+                log.append(day, &segment_record(stream, &segment));
+                if let Some(record) = holes_record(stream, &segment) {
+                    log.append(day, &record);
+                }
             });
         }
         let outcome = log.flush(now);
@@ -201,6 +206,11 @@ fn segment_record<'a>(stream: &'a str, segment: &'a Segment) -> Record<'a> {
     })
 }
 
+fn holes_record<'a>(stream: &'a str, segment: &'a Segment) -> Option<Record<'a>> {
+    let (path, holes) = (path_bytes(&segment.path), segment.holes.clone());
+    (!holes.is_nothing()).then_some(Record::Holes(HolesRecord { stream, path, holes }))
+}
+
 fn saturating_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -219,6 +229,7 @@ fn write_records(streams: &[Stream], day: Day, batch: &mut Batch) {
         }
         for segment in table.loggable(day) {
             batch.push(&segment_record(stream, &segment));
+            holes_record(stream, &segment).iter().for_each(|record| batch.push(record));
         }
     }
 }
@@ -252,6 +263,12 @@ impl Stream {
                 self.table.restore_removed(day, path, named(path), record.held, record.seen_at);
             }
             Record::Gone(record) => self.table.restore_gone(day, &record.gone),
+            Record::Holes(record) => {
+                let path = Path::new(OsStr::from_bytes(record.path));
+                if let Some(named) = named(path) {
+                    self.table.restore_holes(path, named, &record.holes);
+                }
+            }
             Record::Digest(_) | Record::Changed(_) | Record::Epoch(_) => {}
         }
     }

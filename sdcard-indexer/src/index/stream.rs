@@ -16,7 +16,7 @@ use super::{IndexConfig, StreamSource};
 use crate::clock::{
     Claim, EpochId, InBand, Modified, Moment, NameZone, Named, Placement, TimeSource,
 };
-use crate::container::{self, ContainerError, InBandTime};
+use crate::container::{self, Container, ContainerError, FileClock, Hole, InBandTime, Summary};
 use crate::digest::SealedBytes;
 use crate::identity::{FINGERPRINT_BYTES, SegmentId, SegmentVersion};
 use crate::layout::NamedTime;
@@ -31,6 +31,9 @@ pub(super) struct Stream {
     pub source: StreamSource,
     pub recordings: Box<dyn Recordings>,
     pub table: Table,
+    join_tolerance: Duration,
+    /// See [`IndexConfig::holes_within`].
+    holes_within: bool,
     /// As of the end of the last call, or of the last portion that was worth it.
     pub view: StreamView,
     /// What the view was made of; `None` where it is to be made anew.
@@ -62,6 +65,18 @@ struct Sighting {
     /// It was read as it was then, when nobody knew yet that it would stay so.
     read: Option<(FileStamp, Moment)>,
 }
+
+/// What looking inside a recording shows.
+struct Inside {
+    reading: Reading,
+    problem: Option<ProblemKind>,
+    in_band: Option<InBandTime>,
+    holes: Vec<Hole>,
+    clock: Option<FileClock>,
+}
+
+/// A recorder may write so much later than it says, and FAT's clock be so much behind.
+const WRITE_SLACK: Duration = Duration::from_secs(4);
 
 /// Sightings that are kept; of further segments, names have to tell.
 const MAX_SIGHTINGS: usize = 4_096;
@@ -109,10 +124,13 @@ impl Stream {
     pub fn new(
         source: StreamSource,
         recordings: Box<dyn Recordings>,
-        join_tolerance: Duration,
+        config: &IndexConfig,
     ) -> Self {
+        let IndexConfig { join_tolerance, holes_within, .. } = *config;
         Stream {
             table: blank_table(&source, join_tolerance),
+            join_tolerance,
+            holes_within,
             source,
             recordings,
             view: StreamView::absent(),
@@ -138,8 +156,8 @@ impl Stream {
     }
 
     /// Nothing is known any more.
-    pub fn clear(&mut self, join_tolerance: Duration) {
-        self.table = blank_table(&self.source, join_tolerance);
+    pub fn clear(&mut self) {
+        self.table = blank_table(&self.source, self.join_tolerance);
         self.viewed = None;
         self.caught_up = false;
         self.surveyed = None;
@@ -294,7 +312,7 @@ impl Stream {
         let Some(segment) = self.table.segment(key) else { return };
         let walk = self.table.is_doubted(key);
         match self.look_inside(&segment, walk, seals) {
-            Ok((reading, problem, in_band)) => {
+            Ok(Inside { reading, problem, in_band, holes, clock }) => {
                 if segment.sealed && self.caught_up && reading.held.is_some() {
                     seals.enqueue(segment.id);
                 }
@@ -302,7 +320,15 @@ impl Stream {
                     told.tell(&self.source.stream, &segment.path, kind);
                 }
                 if self.table.read(key, reading) {
+                    self.table.set_holes(key, holes);
                     self.place(key, in_band, told, placer);
+                    if let Some(clock) = clock {
+                        self.table.follow_clock(key, clock, self.join_tolerance);
+                        // Later, a segment that is read again would seem to have been sealed just now.
+                        if !self.caught_up {
+                            self.table.doubt_border(key);
+                        }
+                    }
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -320,27 +346,30 @@ impl Stream {
     /// wrong with it is told of a sealed one only: one that is being written may well be without its index, or
     /// torn. One with fewer bytes than its fingerprint covers is not used yet, because these would change. Of
     /// one that was altered since it was sealed, nothing behind the first altered block is looked at.
-    fn look_inside(
-        &self,
-        segment: &Segment,
-        walk: bool,
-        seals: &mut Seals,
-    ) -> io::Result<(Reading, Option<ProblemKind>, Option<InBandTime>)> {
+    fn look_inside(&self, segment: &Segment, walk: bool, seals: &mut Seals) -> io::Result<Inside> {
         let mut recording = self.open(&segment.path)?;
         seals.judge_head(&self.source.stream, segment, &recording);
         let intact_bytes = seals.intact_bytes(segment.id, recording.sealed_bytes());
         let (stamp, fingerprint) = (recording.stamp, recording.fingerprint);
         let size_bytes = stamp.size_bytes;
         let good_bytes = intact_bytes.unwrap_or(size_bytes);
-        let walked = walk || intact_bytes.is_some();
+        let mut walked = walk || intact_bytes.is_some();
         let mut in_band = None;
         let summary = match walked {
             true => container::summarise(&mut recording, good_bytes),
             false => container::extent(&mut recording, size_bytes),
         };
+        let summary = match summary {
+            Ok(extent) if self.is_searched(segment, extent.container) => {
+                walked = true;
+                self.search(segment, &mut recording, good_bytes)
+            }
+            summary => summary.map(|summary| (summary, Vec::new())),
+        };
+        let (mut holes, mut clock) = (Vec::new(), None);
         let (held, problem) = match summary {
-            Ok(summary) => {
-                in_band = summary.in_band;
+            Ok((summary, found)) => {
+                (in_band, holes, clock) = (summary.in_band, found, Some(summary.clock));
                 let usable_bytes = summary.whole_bytes;
                 let torn = ProblemKind::Torn { usable_bytes, size_bytes };
                 let problem = summary.torn.then_some(torn);
@@ -355,7 +384,26 @@ impl Stream {
         let sealed = segment.sealed;
         let steady = |held: &Extent| sealed || held.usable_bytes >= FINGERPRINT_BYTES as u64;
         let reading = Reading { stamp, fingerprint, held: held.filter(steady), walked };
-        Ok((reading, problem.filter(|_| sealed), in_band))
+        Ok(Inside { reading, problem: problem.filter(|_| sealed), in_band, holes, clock })
+    }
+
+    /// All of MPEG-TS is read for its times: while it is being written, that would be too often.
+    fn is_searched(&self, segment: &Segment, container: Container) -> bool {
+        self.holes_within && (segment.sealed || container != Container::MpegTs)
+    }
+
+    /// Looks for holes inside. What the recorder's clock showed from the segment's beginning until its file was
+    /// changed last bounds how long it can be.
+    fn search(
+        &self,
+        segment: &Segment,
+        recording: &mut Recording,
+        good_bytes: u64,
+    ) -> Result<(Summary, Vec<Hole>), ContainerError> {
+        let changed = Timestamp::from_nanos(recording.stamp.modified_ns);
+        let slack = WRITE_SLACK.saturating_add(self.source.layout.resolution());
+        let most = changed.since(segment.named).saturating_add(slack);
+        container::summarise_with_holes(recording, good_bytes, self.join_tolerance, most)
     }
 
     fn place(

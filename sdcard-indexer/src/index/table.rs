@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use super::finality;
 use super::gone::Gone;
+use super::holes::KnownHoles;
 use super::retention::{Deletions, Filling, Forecast, HorizonSpeed};
 use super::row::{Flag, Key, Row};
 use super::rows::Rows;
+use super::runs::{Border, Runs};
 use super::view::StreamView;
+use crate::container::{FileClock, Hole};
 use crate::coverage::Coverage;
 use crate::identity::{SegmentId, StreamId};
 use crate::layout::{Layout, NamedTime};
@@ -62,6 +65,7 @@ pub(super) struct Removed {
 pub(super) struct Table {
     stream: StreamId,
     rows: Rows,
+    runs: Runs,
     gone: Gone,
     deletions: Deletions,
     /// Tombstones that the log does not have yet.
@@ -82,6 +86,7 @@ impl Table {
         Table {
             stream,
             rows: Rows::new(layout, join),
+            runs: Runs::default(),
             gone: Gone::default(),
             deletions: Deletions::default(),
             removed: Vec::new(),
@@ -148,6 +153,7 @@ impl Table {
             sealed: row.is(Flag::SEALED),
             future: row.is(Flag::FUTURE),
             unreadable: row.is(Flag::UNREADABLE),
+            holes: self.rows.holes_of(row.key()).cloned().unwrap_or_default(),
         }
     }
 
@@ -167,6 +173,11 @@ impl Table {
             self.forget(&before, &row);
         }
         self.rows.insert(row, restored.path);
+    }
+
+    /// Behind [`Table::restore`] of the same segment.
+    pub fn restore_holes(&mut self, path: &Path, named: NamedTime, holes: &KnownHoles) {
+        self.rows.update_holes(self.key(&named, path), |known| known.clone_from(holes));
     }
 
     pub fn restore_removed(
@@ -391,6 +402,50 @@ impl Table {
         }
         self.rows.update(key, |row| *row = after);
         !doubted
+    }
+
+    /// What was found inside a segment when it was last read.
+    pub fn set_holes(&mut self, key: Key, inside: Vec<Hole>) {
+        self.update_holes(key, |known| known.inside = inside);
+    }
+
+    fn update_holes(&mut self, key: Key, change: impl FnOnce(&mut KnownHoles)) {
+        if self.rows.update_holes(key, change) {
+            self.rows.update(key, |row| row.set(Flag::UNLOGGED, true));
+        }
+    }
+
+    /// A segment has been read and placed, and its time stamps begin and end so: what they tell of the borders
+    /// to its neighbours. `tolerance` is how long a hole may be that is none.
+    pub fn follow_clock(&mut self, key: Key, clock: FileClock, tolerance: Duration) {
+        self.runs.note(key, clock);
+        let before = self.rows.previous(key).map(Row::key);
+        let behind = self.rows.next(key).map(Row::key);
+        let borders = [before.map(|before| (before, key)), behind.map(|behind| (key, behind))];
+        for (key, next) in borders.into_iter().flatten() {
+            let Some(distance_ns) = self.runs.distance_ns(key, next) else { continue };
+            let (Some(row), Some(next)) = (self.rows.get(key), self.rows.get(next)) else {
+                continue;
+            };
+            let step = self.rows.join().saturating_sub(tolerance);
+            let border = Border::between(row, next, distance_ns, tolerance, step);
+            let (hole, filled_ns) = (border.behind(row, next), border.filled_ns());
+            let next = next.key();
+            self.update_holes(key, |known| known.behind = hole);
+            self.update_holes(next, |known| known.filled_ns = filled_ns);
+        }
+    }
+
+    /// After a restart, the newest segment is read and the one before is not: it is to be, where something may be
+    /// missing between the two.
+    pub fn doubt_border(&mut self, newest: Key) {
+        let before = self.rows.previous(newest).filter(|row| row.content() == Content::Held);
+        let (Some(before), Some(row)) = (before, self.rows.get(newest)) else { return };
+        let apart = row.start().since(before.range().end());
+        let key = before.key();
+        if !apart.is_zero() && !self.runs.knows(key) && self.rows.next(newest).is_none() {
+            self.rows.update(key, |row| row.set(Flag::STALE, true));
+        }
     }
 
     fn hole_follows(&self, row: &Row) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::finality;
 use super::gone::Gone;
-use super::row::Row;
+use super::row::{Flag, Row};
 use super::rows::{Covered, Rows, Summary};
 use crate::coverage::Coverage;
 use crate::segment::Tier;
@@ -20,7 +20,8 @@ const MAX_UNCERTAIN_RANGES: usize = 256;
 pub struct StreamView {
     /// False: its folder cannot be listed, or the card is not there. Then nothing is held, or final.
     pub present: bool,
-    /// Joined over holes no longer than the join tolerance and one step of the names.
+    /// Joined over holes no longer than the join tolerance and one step of the names, but for those that time
+    /// stamps prove.
     pub held: Coverage,
     /// Was held and is not any more; shares nothing with `held`.
     pub gone: Coverage,
@@ -89,22 +90,36 @@ impl StreamView {
     }
 }
 
-fn held(rows: &Rows) -> Coverage {
+fn held(all: &Rows) -> Coverage {
     let count = |(rows, summary): (&[Row], &Summary)| match summary.covered {
         Covered::Nothing => 0,
         Covered::Whole(_) => 1,
-        Covered::Pieces => rows.len(),
+        Covered::Pieces => all.pieces(rows),
     };
     // Where a hole follows every segment, it is as large as it gets.
-    let mut ranges = Vec::with_capacity(rows.blocks().map(count).sum());
-    for (rows, summary) in rows.blocks() {
+    let mut proven: Vec<TimeRange> = Vec::new();
+    let mut ranges = Vec::with_capacity(all.blocks().map(count).sum());
+    for (rows, summary) in all.blocks() {
         match summary.covered {
             Covered::Nothing => {}
             Covered::Whole(range) => ranges.push(range),
-            Covered::Pieces => ranges.extend(rows.iter().filter_map(|row| row.coverage())),
+            Covered::Pieces => rows.iter().for_each(|row| match row.is(Flag::HOLED) {
+                true => {
+                    let (covered, holes) = all.coverage_of(row);
+                    ranges.extend(covered);
+                    proven.extend(holes);
+                }
+                false => ranges.extend(row.coverage()),
+            }),
         }
     }
-    Coverage::from(ranges).joined(rows.join())
+    let covered = Coverage::from(ranges);
+    if proven.is_empty() {
+        return covered.joined(all.join());
+    }
+    // What one segment proves to be missing, another may hold.
+    let missing = Coverage::from(proven).difference(&covered);
+    covered.joined(all.join()).difference(&missing)
 }
 
 fn uncertain(rows: &Rows) -> Vec<(TimeRange, Duration)> {

@@ -5,9 +5,9 @@
 //! ```text
 //! offset  bytes  what
 //! 0       4      length of the payload in bytes, at most 65,536
-//! 4       1      version of the format: 2
+//! 4       1      version of the format: 3
 //! 5       1      type: 1 segment, 2 removed, 3 gone, 4 digest, 5 changed,
-//!                6 epoch
+//!                6 epoch, 7 holes
 //! 6       n      payload, the record in postcard
 //! 6 + n   4      CRC-32 (IEEE) of all before it in the frame
 //! ```
@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Epoch;
 use crate::coverage::Coverage;
 use crate::identity::{SegmentId, SegmentVersion};
+use crate::index::KnownHoles;
 use crate::segment::Placement;
 use crate::time::{TimeRange, Timestamp};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const MAX_PAYLOAD_BYTES: usize = 65_536;
 const HEADER_BYTES: usize = 6;
 const CRC_BYTES: usize = 4;
@@ -34,6 +35,7 @@ const GONE: u8 = 3;
 const DIGEST: u8 = 4;
 const CHANGED: u8 = 5;
 const EPOCH: u8 = 6;
+const HOLES: u8 = 7;
 
 /// One fact about a stream. Strings and paths are borrowed from the caller or from the log's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +48,7 @@ pub enum Record<'a> {
     /// Of the recorder's clock. Stands in a file of its own; a later record of the same number replaces an
     /// earlier one.
     Epoch(Epoch),
+    Holes(HolesRecord<'a>),
 }
 
 /// A sealed segment that has been read. A later record of the same path replaces an earlier one.
@@ -65,6 +68,14 @@ pub struct SegmentRecord<'a> {
     pub usable_bytes: u64,
     /// `None`: where its name says.
     pub placement: Option<Placement>,
+}
+
+/// What is known of holes in and around a segment, of which a record stands before this one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HolesRecord<'a> {
+    pub stream: &'a str,
+    pub path: &'a [u8],
+    pub holes: KnownHoles,
 }
 
 /// A tombstone: the file is no longer there, and with it what it held.
@@ -122,6 +133,7 @@ impl Record<'_> {
             Record::Digest(record) => (DIGEST, postcard::to_stdvec(record)),
             Record::Changed(record) => (CHANGED, postcard::to_stdvec(record)),
             Record::Epoch(record) => (EPOCH, postcard::to_stdvec(record)),
+            Record::Holes(record) => (HOLES, postcard::to_stdvec(record)),
         };
         let payload = payload.expect("postcard writes plain values into a Vec without fail");
         let Some(length) =
@@ -159,6 +171,7 @@ pub fn read_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         [VERSION, DIGEST] => Record::Digest(postcard::from_bytes(payload).ok()?),
         [VERSION, CHANGED] => Record::Changed(postcard::from_bytes(payload).ok()?),
         [VERSION, EPOCH] => Record::Epoch(postcard::from_bytes(payload).ok()?),
+        [VERSION, HOLES] => Record::Holes(postcard::from_bytes(payload).ok()?),
         _ => return None,
     };
     Some((record, rest))
@@ -171,7 +184,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::{Anchor, Boottime};
+    use crate::clock::{Anchor, Boottime, Voucher};
+    use crate::container::{Hole, MediaTime};
     use crate::identity::BootId;
     use crate::segment::{EpochId, TimeSource};
 
@@ -230,8 +244,19 @@ mod tests {
                 anchors: vec![Anchor {
                     first: Boottime::from_nanos(2),
                     last: Boottime::from_nanos(3),
+                    by: Voucher::Server,
+                    behind_ns: 7,
                     error_ns: 5,
                 }],
+            }),
+            Record::Holes(HolesRecord {
+                stream: "main",
+                path: b"a.mp4",
+                holes: KnownHoles {
+                    inside: vec![Hole { start: MediaTime(1), end: MediaTime(64) }],
+                    behind: Some(Hole { start: MediaTime(65), end: MediaTime(66) }),
+                    filled_ns: 2,
+                },
             }),
         ]
     }
@@ -250,13 +275,14 @@ mod tests {
         assert_eq!(frames, GOLDEN);
     }
 
-    const GOLDEN: [&str; 6] = [
-        "2b0000000201046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab02017e0005010109fc4303c9",
-        "0e0000000202046d61696e05612e6d7034020406734d164b",
-        "080000000203046d61696e010204892d5b09",
-        "400000000204046d61696e05612e6d7034ac02010355555555555555555555555555555555555555555555555555555555555555551030313233343536373839616263646566e968f5a1",
-        "06000000020501ac02030102d8cc24a5",
-        "1900000002060930313233343536373839616263646566800102060104060ab727f321",
+    const GOLDEN: [&str; 7] = [
+        "2b0000000301046d61696e0c31302d30302d30302e6d7034ac0201888e98a8c0e080810101800102ab02017e0005010109b06b956a",
+        "0e0000000302046d61696e05612e6d7034020406e2dc7ee5",
+        "080000000303046d61696e010204b74699e6",
+        "400000000304046d61696e05612e6d7034ac02010355555555555555555555555555555555555555555555555555555555555555551030313233343536373839616263646566f6c51ce8",
+        "06000000030501ac0203010246cc8e69",
+        "1b0000000306093031323334353637383961626364656680010206010406010e0aab6db633",
+        "150000000307046d61696e05612e6d7034010280010182018401043aa88544",
     ];
 
     #[test]

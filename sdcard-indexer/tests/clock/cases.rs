@@ -536,3 +536,78 @@ fn a_card_put_in_takes_over_the_running_boot() {
     let placement = place(&on_card, &minute(at("1970-01-01T00:00:30Z")));
     assert_placed(placement, after(NOON, 30), 2 * SECOND, TimeSource::Name);
 }
+
+// The word of a server.
+
+/// One that was asked at `at_s` of a boot that truly began at `began`, and is right to within `error`.
+fn told(journal: &mut ClockJournal, began: &str, at_s: i64, error: Duration) {
+    journal.told(seconds(at_s), after(began, at_s), error);
+}
+
+const TWO_HOURS_LATE: &str = "2026-11-23T10:00:00Z";
+const ASKED: Duration = Duration::from_millis(60);
+
+#[test]
+fn a_server_places_what_a_wrong_clock_has_named_before_and_after_it_was_asked() {
+    for trust in
+        [ClockTrust::Synchronised, ClockTrust::Plausible { earliest: at("2026-01-01T00:00:00Z") }]
+    {
+        let mut journal = ClockJournal::new(trust);
+        let mut clock = boot(&mut journal, 1, TWO_HOURS_LATE);
+        clock.reads(10, None);
+        clock.reads(1_000, None);
+        told(&mut journal, NOON, 1_000, ASKED);
+        for recorded_s in [20, 900, 2_000] {
+            let placement = place(&journal, &minute(after(TWO_HOURS_LATE, recorded_s)));
+            // A name is exact to a second.
+            assert_placed(placement, after(NOON, recorded_s), 2 * SECOND, TimeSource::Name);
+        }
+    }
+}
+
+#[test]
+fn a_time_service_is_believed_rather_than_a_server() {
+    let mut journal = strict();
+    boot(&mut journal, 1, NOON).reads(10, None);
+    told(&mut journal, TWO_HOURS_LATE, 10, ASKED);
+    boot(&mut journal, 1, NOON).reads(20, SYNCHRONISED);
+    told(&mut journal, TWO_HOURS_LATE, 20, ASKED);
+    let placement = place(&journal, &minute(after(NOON, 15)));
+    assert_placed(placement, after(NOON, 15), 2 * SECOND, TimeSource::Name);
+}
+
+#[test]
+fn a_word_that_took_long_gives_way_to_a_quicker_one_and_a_slow_one_is_none() {
+    let mut journal = strict();
+    boot(&mut journal, 1, TWO_HOURS_LATE).reads(10, None);
+    told(&mut journal, NOON, 10, 10 * SECOND);
+    assert_unknown(place(&journal, &minute(after(TWO_HOURS_LATE, 5))));
+    told(&mut journal, NOON, 10, 4 * SECOND);
+    let version = journal.version();
+    told(&mut journal, NOON, 12, ASKED);
+    assert_ne!(journal.version(), version);
+    assert_eq!(journal.epochs()[0].anchors.len(), 1);
+    assert_eq!(journal.epochs()[0].anchors[0].error_ns, 60_000_000);
+}
+
+#[test]
+fn a_clock_that_drifts_is_followed_within_a_bounded_number_of_stretches() {
+    let (mut journal, mut truths) = (strict(), Vec::new());
+    let mut most = 0;
+    for minute_of_day in 0..24 * 60 {
+        let at_s = 10 + 60 * minute_of_day;
+        boot(&mut journal, 1, TWO_HOURS_LATE).reads(at_s, None);
+        // 200 ppm fast: it shows more seconds than have passed.
+        let truth = after(NOON, at_s).saturating_offset(-at_s * 200_000);
+        journal.told(seconds(at_s), truth, ASKED);
+        truths.push((at_s, truth));
+        most = most.max(journal.epochs()[0].anchors.len());
+    }
+    assert_eq!(most, MAX_ANCHORS);
+    let changes = journal.version();
+    assert!(changes < 150, "all was placed anew {changes} times");
+    for (at_s, truth) in truths.into_iter().step_by(37) {
+        let placement = place(&journal, &minute(after(TWO_HOURS_LATE, at_s)));
+        assert_placed(placement, truth, 15 * SECOND, TimeSource::Name);
+    }
+}

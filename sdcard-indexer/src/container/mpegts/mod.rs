@@ -66,6 +66,16 @@ impl Recording {
         Some(Cursor::new(track, *stream, &self.streams, self.stride, start))
     }
 
+    /// By how much the clock leapt where the recording before ended and this one begins, if both are of the
+    /// same streams; each one's zero has the media time of those before it.
+    pub(super) fn leap_since(&self, before: &Recording) -> Option<i64> {
+        let (this, before_it) =
+            (self.tracks.get(self.primary)?, before.tracks.get(before.primary)?);
+        let same = self.streams == before.streams && this.track_id == before_it.track_id;
+        let ticks = pes::distance(before_it.zero_ticks, this.zero_ticks);
+        same.then(|| ticks * i64::from(NANOS_PER_SECOND) / i64::from(TICKS_PER_SECOND))
+    }
+
     /// When the first picture says that it was made.
     pub(super) fn in_band<R: Read + Seek>(
         &self,
