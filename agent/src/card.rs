@@ -2,18 +2,20 @@
 //!
 //! It opens recordings for reading only and writes nowhere but into the index's own folder. Bytes of a
 //! part are hashed as they are read, so that they are read once. Everybody else sends a [`Command`] and
-//! gets one [`Reply`]; both channels hold all that may be outstanding, so nobody ever waits for room.
+//! gets one [`Reply`]; both channels hold all that may be outstanding, so nobody ever waits for room. Of what time
+//! it is, the last word is enough, and lies beside them.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use protocol::frame::HEADER_BYTES;
 use protocol::message::{BootMillis, Part, PartDigest, RefusedReason, SealCheck};
-use sdcard_indexer::clock::ClockTrust;
+use sdcard_indexer::clock::{Boottime, ClockTrust};
 use sdcard_indexer::cut::CutLimits;
 use sdcard_indexer::digest::PartReader;
 use sdcard_indexer::identity::StreamId;
@@ -31,7 +33,7 @@ use crate::bucket::Bucket;
 use crate::clock;
 use crate::config::Config;
 use crate::conversation::{
-    Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, Wanted,
+    Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, ToldTime, Wanted,
 };
 use crate::listing::listing;
 use crate::outlook::Outlook;
@@ -145,6 +147,7 @@ pub struct Card {
     commands: SyncSender<Command>,
     pub replies: mpsc::Receiver<Reply>,
     pub views: watch::Receiver<Views>,
+    told_time: Arc<Mutex<Option<ToldTime>>>,
 }
 
 impl Card {
@@ -154,10 +157,12 @@ impl Card {
         let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
         let (views_sender, views) = watch::channel(Views::new());
         let (opened, ready) = oneshot::channel();
+        let told_time = Arc::<Mutex<Option<ToldTime>>>::default();
+        let links = Links { orders, answers, views: views_sender, told_time: told_time.clone() };
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
-            .spawn(move || match CardThread::open(&config, stores, orders, answers, views_sender) {
+            .spawn(move || match CardThread::open(&config, stores, links) {
                 Ok(mut card) => {
                     // Fails only where nobody waits any more; then the command channel is closed too.
                     let _ = opened.send(Ok(()));
@@ -167,12 +172,17 @@ impl Card {
             })
             .map_err(CardError::Thread)?;
         ready.await.map_err(|_| CardError::Ended)??;
-        Ok(Card { commands, replies, views })
+        Ok(Card { commands, replies, views, told_time })
     }
 
     /// The caller keeps to one read and [`MAX_QUESTIONS`] at once.
     pub fn submit(&self, command: Command) -> Result<(), CardError> {
         self.commands.try_send(command).map_err(|_| CardError::Ended)
+    }
+
+    /// The thread takes it up when it next looks at its clock.
+    pub fn learn_time(&self, told: ToldTime) {
+        *self.told_time.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     /// Lets the thread end. The index is safe at any moment, so it is waited for only a little.
@@ -185,6 +195,14 @@ impl Card {
     }
 }
 
+/// The thread's ends of what connects it with everybody else.
+struct Links {
+    orders: Receiver<Command>,
+    answers: mpsc::Sender<Reply>,
+    views: watch::Sender<Views>,
+    told_time: Arc<Mutex<Option<ToldTime>>>,
+}
+
 struct CardThread {
     index: Index,
     /// `None` where names are to be believed.
@@ -192,9 +210,7 @@ struct CardThread {
     /// `None` where the kernel gives none: then only sweeps and open segments are looked at.
     watcher: Option<Watcher>,
     outlooks: BTreeMap<StreamId, Outlook>,
-    orders: Receiver<Command>,
-    answers: mpsc::Sender<Reply>,
-    views: watch::Sender<Views>,
+    links: Links,
     sweep_every: Duration,
     swept_at: Option<BootMillis>,
     refreshed_at: BootMillis,
@@ -206,13 +222,7 @@ struct CardThread {
 }
 
 impl CardThread {
-    fn open(
-        config: &Config,
-        stores: Stores,
-        orders: Receiver<Command>,
-        answers: mpsc::Sender<Reply>,
-        views: watch::Sender<Views>,
-    ) -> Result<Self, CardError> {
+    fn open(config: &Config, stores: Stores, links: Links) -> Result<Self, CardError> {
         let index_config = index_config(config);
         let roots = index_config.sources.iter().map(|source| source.root.clone()).collect();
         let watcher = Watcher::new(roots, index_config.scan)
@@ -226,9 +236,7 @@ impl CardThread {
             index: Index::open_with(index_config, stores)?,
             watcher,
             outlooks: outlooks.collect(),
-            orders,
-            answers,
-            views,
+            links,
             sweep_every: config.index.sweep_every(),
             swept_at: None,
             refreshed_at: BootMillis(0),
@@ -244,7 +252,7 @@ impl CardThread {
         loop {
             self.look(clock::boottime());
             let wait_ms = self.wait_ms(clock::boottime());
-            match self.orders.recv_timeout(Duration::from_millis(wait_ms)) {
+            match self.links.orders.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => self.digest(clock::boottime()),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -294,7 +302,7 @@ impl CardThread {
             }
         };
         // Fails only where nobody listens any more; then the command channel is closed too.
-        let _ = self.answers.blocking_send(reply);
+        let _ = self.links.answers.blocking_send(reply);
     }
 
     fn answer(&mut self, question: Question) -> Result<Answer, RefusedReason> {
@@ -368,6 +376,11 @@ impl CardThread {
 
     fn observe_clock(&mut self) {
         let Some(clock) = &mut self.clock else { return };
+        let told = self.links.told_time.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ToldTime { at, utc, error }) = told {
+            let at_ns = i64::try_from(at.0).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            self.index.told_time(Boottime::from_nanos(at_ns), utc, error);
+        }
         let reading = clock.read();
         if let Some(sweep) = self.index.observe_clock(reading) {
             let synchronised = reading.synchronised.is_some();
@@ -426,7 +439,7 @@ impl CardThread {
     fn show(&mut self) {
         let (now, shown) = (clock::boottime(), clock::realtime());
         let CardThread { index, outlooks, .. } = self;
-        self.views.send_if_modified(|views| {
+        self.links.views.send_if_modified(|views| {
             let mut changed = false;
             for (id, outlook) in outlooks {
                 let Some(view) = index.stream(id) else { continue };

@@ -16,15 +16,18 @@
 mod outbox;
 mod questions;
 
+use std::time::Duration;
+
 use protocol::dropped::{Cause, Dropped};
 use protocol::envelope::{self, Message};
 use protocol::frame;
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, DeviceId, DeviceLimits, Network,
-    Online, Presence, Refusable, RefusedReason, ServerId, Tell, TransferId,
+    Online, Presence, Refusable, RefusedReason, ServerId, ServerTime, Tell, TransferId,
 };
 use protocol::topic::{Topic, device_subscriptions};
 use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::time::Timestamp;
 
 use crate::advertise::Advertise;
 use crate::serve::{self, Chunk, Serve};
@@ -85,6 +88,14 @@ pub enum Event<'a> {
     LinkLost,
 }
 
+/// What time it was, to within `error`, by the word of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ToldTime {
+    pub at: BootMillis,
+    pub utc: Timestamp,
+    pub error: Duration,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Filters, each with its quality of service.
@@ -103,6 +114,8 @@ pub enum Action {
     Read { handle: PartHandle, part: PartBytes, length_bytes: u64, keep: bool },
     /// What was held for the handle can go; a read of it that is under way is answered all the same.
     Close { handle: PartHandle },
+    /// Tell the index.
+    LearnTime(ToldTime),
     /// Nothing is to be done: for a log.
     Note(Fact),
 }
@@ -332,7 +345,17 @@ impl Conversation {
             }
             AskBody::Open(open) => self.serve(now, serve::Event::Open { server, open }),
             AskBody::Cancel { transfer } => self.serve(now, serve::Event::Cancel { transfer }),
+            AskBody::Time(ServerTime { sampled, utc }) => self.learn_time(now, sampled, utc),
         }
+    }
+
+    /// Somewhere between the sample and now it was this time; in the middle, it is best known.
+    fn learn_time(&mut self, now: BootMillis, sampled: BootMillis, utc: Timestamp) {
+        let Some(passed_ms) = now.0.checked_sub(sampled.0) else { return };
+        // A clock of milliseconds shows up to one too few at either end.
+        let at_most = Duration::from_millis(passed_ms / 2 + 1);
+        let at = BootMillis(sampled.0 + passed_ms / 2);
+        self.actions.push(Action::LearnTime(ToldTime { at, utc, error: at_most }));
     }
 
     fn ask(&mut self, asker: Asker, question: Question) {

@@ -73,6 +73,7 @@ mod tests {
     use protocol::envelope;
     use protocol::message::{Listed, RequestId, Tell};
     use sdcard_indexer::identity::SegmentId;
+    use sdcard_indexer::index::KnownHoles;
     use sdcard_indexer::segment::{FileStamp, Placement, TimeSource};
 
     use super::*;
@@ -102,6 +103,7 @@ mod tests {
             sealed: true,
             future: false,
             unreadable: false,
+            holes: KnownHoles::default(),
         }
     }
 

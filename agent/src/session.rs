@@ -232,6 +232,7 @@ impl Session<'_> {
                     self.device.card.submit(read)?;
                 }
                 Action::Close { handle } => drop(self.device.cursors.remove(&handle)),
+                Action::LearnTime(told) => self.device.card.learn_time(told),
                 Action::Note(fact) => log(&fact, self.device.broker()),
             }
         }

@@ -158,6 +158,17 @@ pub enum AskBody {
         stream: StreamId,
         range: TimeRange,
     },
+    /// What time it is, by the server: said upon each `Online`, so that a device whose clock nobody has set
+    /// can tell when it recorded what.
+    Time(ServerTime),
+}
+
+/// True time at some instant between the device's own clock sample and the arrival of this message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServerTime {
+    /// From [`Online::clock`]: what the device's never-stepping clock showed before the server was asked.
+    pub sampled: BootMillis,
+    pub utc: Timestamp,
 }
 
 /// Order to send the bytes `[from, end)` of a part `[start, end)` of a segment.

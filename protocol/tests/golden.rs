@@ -17,7 +17,8 @@ use protocol::frame::{self, Data, HEADER_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit,
     DeviceLimits, Listed, ListedSegment, Located, Network, Online, Open, Overwriting, Part,
-    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, Tell, TransferId,
+    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, ServerTime, Tell,
+    TransferId,
 };
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -122,6 +123,9 @@ fn asks_are_written_as_agreed() {
         priority: 128,
     };
     agreed("ask-open.bin", &ask(AskBody::Open(open)));
+    let utc = Timestamp::from_unix_seconds(1_800_000_000);
+    let time = ServerTime { sampled: BootMillis(98_000), utc };
+    agreed("ask-time.bin", &ask(AskBody::Time(time)));
     agreed("ask-cancel.bin", &ask(AskBody::Cancel { transfer: TRANSFER }));
 }
 

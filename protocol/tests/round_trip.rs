@@ -16,8 +16,8 @@ use protocol::frame::{self, Data, FrameSize, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use protocol::message::{
     Ask, AskBody, BootId, BootMillis, ClockSample, ConnectionId, CoverageReport, Credit, DeviceId,
     DeviceLimits, Listed, ListedSegment, Located, Network, Online, Open, Overwriting, Part,
-    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, ServerId, Tell,
-    TransferId,
+    PartDigest, Presence, Refusable, RefusedReason, RequestId, SealCheck, ServerId, ServerTime,
+    Tell, TransferId,
 };
 use protocol::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use sdcard_indexer::coverage::Coverage;
@@ -157,6 +157,10 @@ fn ask() -> impl Strategy<Value = Ask> {
         list,
         open().prop_map(AskBody::Open),
         transfer().prop_map(|transfer| AskBody::Cancel { transfer }),
+        (any::<u64>(), any::<i64>()).prop_map(|(sampled, utc)| {
+            let (sampled, utc) = (BootMillis(sampled), Timestamp::from_nanos(utc));
+            AskBody::Time(ServerTime { sampled, utc })
+        }),
     ];
     (server(), connection(), any::<u64>(), body).prop_map(|(server, connection, expires, body)| {
         Ask { server, connection, expires: BootMillis(expires), body }

@@ -104,6 +104,7 @@ impl Bench {
                 Action::Ask { .. }
                 | Action::Read { .. }
                 | Action::Close { .. }
+                | Action::LearnTime(_)
                 | Action::Note(_) => Event::Tick,
             };
             let sent = matches!(answer, Event::ControlSent | Event::ChunkSent);
@@ -385,6 +386,18 @@ fn a_listing_is_a_question_like_any_other() {
     let segments = vec![listed];
     let listed = protocol::message::Listed { request, stream, segments, next: None };
     assert_eq!(bench.is_answered(70, Ok(answer)), [Said::Tell(Tell::Listed(listed))]);
+}
+
+#[test]
+fn what_time_it_is_is_known_to_half_of_what_the_question_took() {
+    let mut bench = Bench::connected();
+    let utc = Timestamp::from_unix_seconds(1_800_000_000);
+    let told = |sampled_ms| AskBody::Time(ServerTime { sampled: BootMillis(sampled_ms), utc });
+    bench.now_ms += 400;
+    let at = BootMillis(BEGIN_MS + 200);
+    let learned = Action::LearnTime(ToldTime { at, utc, error: Duration::from_millis(201) });
+    assert_eq!(bench.is_asked(told(BEGIN_MS)), [learned]);
+    assert_eq!(bench.is_asked(told(BEGIN_MS + 401)), [], "sampled in the future");
 }
 
 #[test]

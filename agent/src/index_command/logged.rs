@@ -57,7 +57,11 @@ impl Logged {
                     recordings.remove(&path(removed.path));
                 }
             }
-            Record::Gone(_) | Record::Digest(_) | Record::Changed(_) | Record::Epoch(_) => {}
+            Record::Gone(_)
+            | Record::Digest(_)
+            | Record::Changed(_)
+            | Record::Epoch(_)
+            | Record::Holes(_) => {}
         }
     }
 
