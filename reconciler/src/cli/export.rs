@@ -1,21 +1,23 @@
 //! `gapless export`: a range of the merged recording as one MP4 file.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::message::DeviceId;
 use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
 use sdcard_indexer::readable::length_of;
 use sdcard_indexer::time::{TimeRange, Timestamp};
+use serde_json::json;
 
-use super::Window;
 use super::show;
+use super::{Output, Window};
 use crate::config::Config;
 use crate::durable;
 use crate::fleet::StreamKey;
 use crate::ledger::{Ledger, PartState};
-use crate::playback::{self, ArchivedSegment, Tolerances};
+use crate::playback::{self, ArchivedSegment, Exported, FoundSeams, SeamSearch, Tolerances};
 use crate::timeline::Recorder;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,7 @@ pub async fn export(
     device: &DeviceId,
     window: &Window,
     output: &Path,
+    report: &Output,
     out: &mut dyn Write,
 ) -> anyhow::Result<bool> {
     let range = window.range()?;
@@ -40,20 +43,48 @@ pub async fn export(
         return Err(ExportRefused::Exists { path: output.to_owned() }.into());
     }
     let segments = segments(ledger, config, &key, range).await?;
-    let runs = playback::view(&segments, Tolerances::default());
+    let found = playback::find_seams(&segments, &SeamSearch::default());
+    let runs = playback::view(&segments, &found.seams, Tolerances::default());
     let exported = durable::write_new(output, |file| -> anyhow::Result<_> {
         Ok(playback::export(&runs, range, file)?)
     })?;
-    writeln!(
-        out,
-        "{}: {} to {} ({}, {} frames)",
-        output.display(),
-        exported.range.start(),
-        exported.range.end(),
-        length_of(exported.range.duration()),
-        exported.frames
-    )?;
+    match report.json {
+        true => print_json(output, &exported, &found, out),
+        false => print(output, &exported, out),
+    }
+}
+
+fn print(output: &Path, exported: &Exported, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let Exported { range, frames, seams } = exported;
+    let (output, length) = (output.display(), length_of(range.duration()));
+    writeln!(out, "{output}: {} to {} ({length}, {frames} frames)", range.start(), range.end())?;
+    for seam in seams {
+        writeln!(out, "  seam at {}: {}", seam.at, seam.seam)?;
+    }
     Ok(true)
+}
+
+fn print_json(
+    output: &Path,
+    exported: &Exported,
+    found: &FoundSeams,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let Exported { range, frames, seams } = exported;
+    let unmet = found.attempts.iter().filter_map(|attempt| {
+        let reason = attempt.outcome.as_ref().err()?.to_string();
+        let (live, piece, edge) = (&attempt.live, &attempt.piece, attempt.edge);
+        Some(json!({ "live": live, "piece": piece, "edge": edge, "reason": reason }))
+    });
+    let document = json!({
+        "file": output,
+        "range": range,
+        "frames": frames,
+        "seams": seams,
+        "not_met": unmet.collect::<Vec<_>>(),
+        "seam_search": found.cost(),
+    });
+    show::print_json(&document, out)
 }
 
 async fn one_stream(
@@ -82,8 +113,13 @@ pub async fn segments(
     let root = config.archive.root.join(config.archive.stream_path(key));
     let archived = ledger.parts(key).await?.into_iter();
     let archived = archived.filter(|record| record.state == PartState::Archived);
-    let pieces: BTreeSet<PathBuf> =
-        archived.filter_map(|record| Some(config.archive.root.join(record.piece?.path))).collect();
+    let pieces: BTreeMap<PathBuf, (TimeRange, Duration)> = archived
+        .filter_map(|record| {
+            let (piece, uncertainty_ns) = (record.piece?, record.part.uncertainty_ns);
+            let placed = (piece.range, Duration::from_nanos(uncertainty_ns));
+            Some((config.archive.root.join(piece.path), placed))
+        })
+        .collect();
     let source =
         StreamSource { stream: key.stream.clone(), root: root.clone(), layout: config.layout()? };
     let mut index = Index::open(IndexConfig::new(vec![source], None))?;
@@ -91,8 +127,12 @@ pub async fn segments(
     let held = index.segments(&key.stream, range).filter_map(|segment| {
         let range = segment.coverage()?;
         let file = root.join(&segment.path);
-        let by = if pieces.contains(&file) { Recorder::Edge } else { Recorder::Live };
-        Some(ArchivedSegment { file, range, by })
+        // Names may be rounded; what a piece was cut for is not.
+        let (by, range, uncertainty) = match pieces.get(&file) {
+            Some(&(range, uncertainty)) => (Recorder::Edge, range, uncertainty),
+            None => (Recorder::Live, range, segment.placement.uncertainty),
+        };
+        Some(ArchivedSegment { file, range, by, uncertainty })
     });
     Ok(held.collect())
 }

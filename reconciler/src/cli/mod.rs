@@ -106,6 +106,8 @@ enum Command {
         /// The file to write; must not exist
         #[arg(long, short)]
         output: PathBuf,
+        #[command(flatten)]
+        report: Output,
     },
     /// Ask a device what it holds of a range, and what the archive has
     #[command(after_help = search::EXAMPLES)]
@@ -212,9 +214,9 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
             let ledger = ledger(&config).await?;
             verify::verify(&ledger, &config, device.as_ref(), output.json, &mut out).await
         }
-        Command::Export { device, window, output } => {
+        Command::Export { device, window, output, report } => {
             let ledger = ledger(&config).await?;
-            export::export(&ledger, &config, &device, &window, &output, &mut out).await
+            export::export(&ledger, &config, &device, &window, &output, &report, &mut out).await
         }
         Command::Search(asked) => search::search(&client, &asked, &mut out).await,
         Command::Pull(asked) => pull::pull(&client, asked, &mut out).await,

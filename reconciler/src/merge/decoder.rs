@@ -14,6 +14,18 @@ pub fn same_decoder(one: &Track, other: &Track) -> bool {
             || configurations(one).is_some_and(|known| Some(known) == configurations(other)))
 }
 
+/// Bytes of the length before each NAL unit of a track's samples; `None` where there is none, or entries differ.
+pub fn length_bytes(track: &Track) -> Option<u8> {
+    let mut lengths = configurations(track)?.into_iter().map(|configuration| match configuration {
+        Configuration::H264 { length_size, .. } => Some(length_size),
+        // lengthSizeMinusOne (ISO/IEC 14496-15, 8.3.2.1).
+        Configuration::H265 { length_size, .. } => length_size.checked_add(1),
+        _ => None,
+    });
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
+}
+
 /// What a decoder is set up with.
 #[derive(PartialEq)]
 enum Configuration {

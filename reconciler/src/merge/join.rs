@@ -1,8 +1,9 @@
 //! The output clock: samples of successive sources, each with a media time of its own, on one time line.
 //!
 //! Pure. Video leads: where a source continues the one before, its first frame is decoded when the last
-//! one ends, so that no rounding of wall clocks shows as a gap or an overlap; elsewhere it is placed by
-//! the wall clock. All other tracks keep their distance to the video, to half a tick, but for a
+//! one ends, so that no rounding of wall clocks shows as a gap or an overlap; where it does so to the frame,
+//! though another recorder has it, its first frame is shown then, as recorders count decode times in their own
+//! ways. Elsewhere it is placed by the wall clock. All other tracks keep their distance to the video, to half a tick, but for a
 //! correction below half a packet that closes the seam. What is on the time line already is left out.
 //!
 //! With B-frames the first frame is shown later than it is decoded, and sound may begin earlier still: the
@@ -24,6 +25,8 @@ pub enum Meets {
     ByClock,
     /// Continues where the source before ends.
     Seamlessly,
+    /// The same, by another recorder's account of time.
+    ToTheFrame,
 }
 
 /// Places the samples of one source after the other; keeps a few words for each track.
@@ -40,6 +43,8 @@ struct Lane {
     timescale: u32,
     /// Decode time right after the last sample placed.
     end: Option<i64>,
+    /// When the last of the samples shown ends.
+    shown_until: Option<i64>,
 }
 
 /// An instant that both clocks know.
@@ -60,7 +65,12 @@ struct Timed {
 
 impl Joiner {
     pub fn new(tracks: &[Track]) -> Self {
-        let lane = |track: &Track| Lane { kind: track.kind, timescale: track.timescale, end: None };
+        let lane = |track: &Track| Lane {
+            kind: track.kind,
+            timescale: track.timescale,
+            end: None,
+            shown_until: None,
+        };
         Joiner {
             lanes: tracks.iter().map(lane).collect(),
             primary: primary_track(tracks),
@@ -143,8 +153,12 @@ impl Joiner {
         let lane = timed.get(self.primary).zip(self.lanes.get(self.primary));
         let seamless =
             lane.and_then(|(timed, lane)| Some(lane.end?.saturating_sub(timed.first()?.decode)));
-        match (meets, seamless) {
-            (Meets::Seamlessly, Some(seamless)) => seamless,
+        let to_the_frame = lane.and_then(|(timed, lane)| {
+            let shown_first = timed.iter().map(|timed| timed.presentation).min()?;
+            Some(lane.shown_until?.saturating_sub(shown_first))
+        });
+        match (meets, to_the_frame.filter(|_| meets == Meets::ToTheFrame).or(seamless)) {
+            (Meets::Seamlessly | Meets::ToTheFrame, Some(seamless)) => seamless,
             (Meets::ByClock, Some(seamless)) => by_clock.max(seamless),
             (_, None) => by_clock,
         }
@@ -158,9 +172,9 @@ impl Lane {
         let missing = |timed: &Timed| end.saturating_sub(timed.decode.saturating_add(shift));
         let held = timed.partition_point(|timed| missing(timed) > timed.duration / 2);
         let rest = timed.get(held..).unwrap_or_default();
-        let seam = rest.first().filter(|first| {
-            meets == Meets::Seamlessly && missing(first).abs() <= first.duration / 2
-        });
+        let seam = rest
+            .first()
+            .filter(|first| meets != Meets::ByClock && missing(first).abs() <= first.duration / 2);
         self.append(rest, seam.map_or(shift, |first| shift.saturating_add(missing(first))))
     }
 
@@ -184,6 +198,8 @@ impl Lane {
             });
             earliest = decode.saturating_add(1);
             self.end = Some(decode.saturating_add(duration.max(1)));
+            let shown_until = presentation.saturating_add(shift).saturating_add(duration.max(1));
+            self.shown_until = self.shown_until.max(Some(shown_until));
         }
         output
     }
@@ -266,6 +282,19 @@ mod tests {
         let expected =
             [(4, 7_200), (5, 7_200), (6, 0), (7, 0)].map(|(frame, offset)| (frame * 3_600, offset));
         assert_eq!(times(&lanes[0]), expected);
+    }
+
+    #[test]
+    fn a_recorder_that_decodes_later_is_followed_when_its_last_frame_has_been_shown() {
+        let eager = track(TrackKind::Video, 1_000, 0);
+        let mut joiner = Joiner::new(std::slice::from_ref(&eager));
+        joiner.place(&[eager], &samples(0, 0, 40, &[0; 4]), START, Meets::ByClock);
+        let waiting = track(TrackKind::Video, 1_000, 80);
+        let later = samples(0, 0, 40, &[80, 120, 40, 80]);
+        let lanes = joiner.place(&[waiting], &later, START, Meets::ToTheFrame);
+        let shown: Vec<u64> =
+            times(&lanes[0]).iter().map(|(decode, offset)| decode + u64::from(*offset)).collect();
+        assert_eq!(shown, [160, 240, 200, 280]);
     }
 
     #[test]

@@ -12,13 +12,13 @@ mod join;
 mod place;
 mod source;
 
-pub use decoder::same_decoder;
+pub use decoder::{length_bytes, same_decoder};
 pub use fragment::{FragmentError, FragmentWriter, OutputSample};
 pub use join::{Joiner, Meets, counterpart};
 pub use place::{
     PieceRequest, PlaceError, Publication, Recovery, WrittenPiece, recover, write_piece,
 };
-pub use source::{Source, SourceError};
+pub use source::{Metered, Source, SourceError};
 
 /// The track that leads: pieces are cut at its keyframes, and all others go with it. The first video track,
 /// else the first.

@@ -24,7 +24,7 @@ use super::join::{Joiner, Meets};
 use super::primary_track;
 use super::source::{Source, SourceError};
 use crate::durable::{self, DurableError};
-use crate::ledger::Piece;
+use crate::ledger::{Piece, PieceSeam};
 
 /// How many names are tried for one piece.
 const MOST_NAMES: u32 = 16;
@@ -121,7 +121,8 @@ pub fn write_piece<R: Read + Seek>(
     });
     match written.and_then(|written| prove(&temporary, tracks, &lanes).map(|()| written)) {
         Ok((digest, size_bytes)) => {
-            let piece = Piece { path, digest: digest.into(), size_bytes, range };
+            let digest = digest.into();
+            let piece = Piece { path, digest, size_bytes, range, seams: Vec::new() };
             Ok(WrittenPiece { archive: archive.to_owned(), piece, names })
         }
         Err(error) => {
@@ -135,6 +136,30 @@ impl WrittenPiece {
     /// What a ledger records before the name is given: enough to finish after a crash.
     pub fn piece(&self) -> &Piece {
         &self.piece
+    }
+
+    /// Where it lies until then.
+    pub fn hidden_path(&self) -> PathBuf {
+        paths(&self.archive, &self.piece).0
+    }
+
+    /// Gives it the time, and so the name, that its seams with the archive have shown to be right.
+    pub fn placed(
+        mut self,
+        range: TimeRange,
+        seams: Vec<PieceSeam>,
+    ) -> Result<WrittenPiece, PlaceError> {
+        self.piece.seams = seams;
+        if range != self.piece.range {
+            let (before, _) = paths(&self.archive, &self.piece);
+            self.piece.range = range;
+            self.names = Names { start: range.start(), tried: 0, ..self.names };
+            self.piece.path = self.names.next_name()?;
+            let (hidden, _) = paths(&self.archive, &self.piece);
+            durable::create_directories(durable::parent_of(&hidden))?;
+            durable::replace(&before, &hidden)?;
+        }
+        Ok(self)
     }
 
     /// Gives the piece its name, durably; it must have been recorded. Where the same file has the name

@@ -1,6 +1,7 @@
 //! A recording of the archive, opened to take samples from.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use sdcard_indexer::container::{self, ContainerError, Sample, SampleReader, Summary, Track};
@@ -25,15 +26,37 @@ pub enum SourceError {
 /// Reads only; holds the file open and no more than its tracks.
 #[derive(Debug)]
 pub struct Source {
-    file: File,
+    file: Metered,
     file_bytes: u64,
     summary: Summary,
 }
 
+/// A file that counts what is read of it.
+#[derive(Debug)]
+pub struct Metered {
+    file: File,
+    bytes_read: u64,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.bytes_read = self.bytes_read.saturating_add(bytes as u64);
+        Ok(bytes)
+    }
+}
+
+impl Seek for Metered {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}
+
 impl Source {
     pub fn open(path: &Path) -> Result<Source, SourceError> {
-        let mut file = File::open(path).map_err(SourceError::Open)?;
+        let file = File::open(path).map_err(SourceError::Open)?;
         let file_bytes = file.metadata().map_err(SourceError::Open)?.len();
+        let mut file = Metered { file, bytes_read: 0 };
         let summary = container::summarise(&mut file, file_bytes)?;
         match summary.recordings {
             0 | 1 => Ok(Source { file, file_bytes, summary }),
@@ -58,7 +81,12 @@ impl Source {
     }
 
     /// The tracks, and what reads their samples' bytes.
-    pub fn media(&mut self) -> (&[Track], SampleReader<'_, File>) {
+    pub fn media(&mut self) -> (&[Track], SampleReader<'_, Metered>) {
         (&self.summary.tracks, SampleReader::new(&mut self.file, self.file_bytes))
+    }
+
+    /// Bytes read of the file since it was opened.
+    pub fn bytes_read(&self) -> u64 {
+        self.file.bytes_read
     }
 }

@@ -6,15 +6,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use sdcard_indexer::container::{MediaTime, Sample, Track, TrackKind};
+use sdcard_indexer::container::{Sample, Track, TrackKind};
 use sdcard_indexer::time::{TimeRange, Timestamp};
+use serde::Serialize;
 
 use super::Run;
 use crate::merge::{
     FragmentError, FragmentWriter, Joiner, Meets, Source, SourceError, counterpart, primary_track,
     same_decoder,
 };
-use crate::seam::{Bound, trim};
+use crate::seam::{Bound, Seam, trim};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -35,12 +36,22 @@ pub enum ExportError {
 }
 
 /// What an exported file holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Exported {
     /// From the first frame, which is the keyframe at or before the range's start, to the end of the last.
     pub range: TimeRange,
     /// Frames of the primary track.
     pub frames: u64,
+    /// Where what one recorder has goes on in what the other one has, in the order of time.
+    pub seams: Vec<ExportedSeam>,
+}
+
+/// How two recorders' footage was put together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct ExportedSeam {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub seam: Seam,
 }
 
 /// Writes what of `range` the runs of a [`view`](super::view) hold. One file is open at a time, and the
@@ -79,7 +90,6 @@ struct Export<W> {
 impl<W: Write> Export<W> {
     fn append(&mut self, run: &Run<'_>, range: TimeRange) -> Result<(), ExportError> {
         let path = &run.segment.file;
-        let zero_at = run.segment.range.start();
         let unplayable = |source| ExportError::Source { file: path.clone(), source };
         let mut source = Source::open(path).map_err(unplayable)?;
         let samples = source.samples().map_err(unplayable)?;
@@ -87,58 +97,65 @@ impl<W: Write> Export<W> {
 
         let joined = self.continues && run.seam.is_some();
         let samples = trim(tracks, &samples, opening(run, range), closing(run, range), joined);
-        let played = shown(tracks, &samples, zero_at);
+        let played = shown(tracks, &samples, run.zero_at);
         self.continues = played.is_some();
         let Some(played) = played else { return Ok(()) };
 
-        let meets = if joined { Meets::Seamlessly } else { Meets::ByClock };
-        let lanes = self.joiner.place(tracks, &samples, zero_at, meets);
+        let meets = match run.seam {
+            Some(Seam::Exact { .. }) if joined => Meets::ToTheFrame,
+            Some(_) if joined => Meets::Seamlessly,
+            _ => Meets::ByClock,
+        };
+        let lanes = self.joiner.place(tracks, &samples, run.zero_at, meets);
         let written = self.writer.append(&mut reader, tracks, &lanes);
         written.map_err(|source| ExportError::Fragment { file: path.clone(), source })?;
-        self.exported = Some(match self.exported {
-            Some(Exported { range, frames }) => {
-                Exported { range: range.hull(&played.range), frames: frames + played.frames }
-            }
-            None => played,
-        });
+        let (exported, first) = match self.exported.take() {
+            Some(exported) => (exported, false),
+            None => (Exported { range: played.0, frames: 0, seams: Vec::new() }, true),
+        };
+        let mut exported = Exported {
+            range: exported.range.hull(&played.0),
+            frames: exported.frames + played.1,
+            ..exported
+        };
+        let seam = run.seam.filter(|seam| seam.joins_recorders() && !first);
+        exported.seams.extend(seam.map(|seam| ExportedSeam { at: run.range.start(), seam }));
+        self.exported = Some(exported);
         Ok(())
     }
 }
 
 fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
-    let segment = run.segment.range;
     if range.start() > run.range.start() {
-        Bound::Asked(media_time(range.start(), segment))
-    } else if run.range.start() > segment.start() {
-        Bound::Handover(media_time(run.range.start(), segment))
+        Bound::Asked { at: run.media_time(range.start()), within: frame(run.opens) }
     } else {
-        Bound::Natural
+        run.opens
     }
 }
 
 fn closing(run: &Run<'_>, range: TimeRange) -> Bound {
-    let segment = run.segment.range;
     if range.end() < run.range.end() {
-        Bound::Asked(media_time(range.end(), segment))
-    } else if run.range.end() < segment.end() {
-        Bound::Handover(media_time(run.range.end(), segment))
+        Bound::Asked { at: run.media_time(range.end()), within: frame(run.closes) }
     } else {
-        Bound::Natural
+        run.closes
     }
 }
 
-fn media_time(instant: Timestamp, segment: TimeRange) -> MediaTime {
-    MediaTime(instant.nanos_from(segment.start()))
+fn frame(bound: Bound) -> Option<usize> {
+    match bound {
+        Bound::Frame(number) => Some(number),
+        _ => None,
+    }
 }
 
-/// What the frames of a run show; `None` where there are none.
-fn shown(tracks: &[Track], samples: &[Sample], zero_at: Timestamp) -> Option<Exported> {
+/// When the frames of a run are shown, and how many they are; `None` where there are none.
+fn shown(tracks: &[Track], samples: &[Sample], zero_at: Timestamp) -> Option<(TimeRange, u64)> {
     let primary = primary_track(tracks);
     let track = tracks.get(primary)?;
     let frames = || samples.iter().filter(|sample| sample.track == primary);
     let start = zero_at.saturating_offset(frames().next()?.starts_at(track).0);
     let end = zero_at.saturating_offset(frames().map(|frame| frame.ends_at(track)).max()?.0);
-    Some(Exported { range: TimeRange::new(start, end)?, frames: frames().count() as u64 })
+    Some((TimeRange::new(start, end)?, frames().count() as u64))
 }
 
 /// The tracks of all runs together; those of one kind need to share a decoder.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use mp4_atom::{Any, ReadFrom};
 use reconciler::playback::ArchivedSegment;
@@ -161,7 +162,8 @@ pub fn segment(file: PathBuf, starts_at: f64, by: Recorder) -> ArchivedSegment {
     let mut reader = File::open(&file).unwrap();
     let file_bytes = reader.metadata().unwrap().len();
     let duration = summarise(&mut reader, file_bytes).unwrap().duration;
-    ArchivedSegment { file, range: TimeRange::starting_at(at(starts_at), duration), by }
+    let (range, uncertainty) = (TimeRange::starting_at(at(starts_at), duration), Duration::ZERO);
+    ArchivedSegment { file, range, by, uncertainty }
 }
 
 /// A part as it arrives: with its bytes, and its wall time.

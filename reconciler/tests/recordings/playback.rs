@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::{BufWriter, Cursor};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::footage::*;
 use reconciler::merge::{PieceRequest, Publication, write_piece};
-use reconciler::playback::{ArchivedSegment, ExportError, Exported, Tolerances, export, view};
+use reconciler::playback::{
+    ArchivedSegment, ExportError, Exported, Seams, Tolerances, export, view,
+};
 use reconciler::timeline::Recorder;
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::TimeRange;
@@ -43,7 +46,12 @@ fn edge(
         let Publication::Placed(placed) = piece.publish().unwrap() else {
             panic!("no name is free")
         };
-        ArchivedSegment { file: archive.join(placed.path), range: placed.range, by: Recorder::Edge }
+        ArchivedSegment {
+            file: archive.join(placed.path),
+            range: placed.range,
+            by: Recorder::Edge,
+            uncertainty: Duration::ZERO,
+        }
     };
     pulled.iter().map(place).collect()
 }
@@ -53,7 +61,8 @@ fn export_to(
     segments: Vec<ArchivedSegment>,
     range: TimeRange,
 ) -> Result<Exported, ExportError> {
-    let runs = view(&segments, Tolerances::default());
+    let seams = Seams::default();
+    let runs = view(&segments, &seams, Tolerances::default());
     export(&runs, range, BufWriter::new(File::create(file).unwrap()))
 }
 
@@ -188,7 +197,8 @@ fn other_encoder_settings_are_named_before_anything_is_written() {
     let segments =
         vec![segment(one, 0.0, Recorder::Live), segment(two.clone(), 20.0, Recorder::Live)];
     let mut output = Vec::new();
-    let runs = view(&segments, Tolerances::default());
+    let seams = Seams::default();
+    let runs = view(&segments, &seams, Tolerances::default());
     let error = export(&runs, seconds(0.0, 40.0), &mut output).unwrap_err();
     assert!(matches!(&error, ExportError::SettingsChange { file, .. } if *file == two), "{error}");
     assert!(output.is_empty());

@@ -1,8 +1,8 @@
-//! Seams: the exact frame at which one run of footage hands over to the next.
+//! Trimming: what of a recording is played between two places.
 //!
 //! Pure. Works in decode order, so that every frame belongs to one run: the frames that are decoded before
 //! a keyframe are shown before it, while those that follow it may be shown before it too (open groups of
-//! pictures), and are its own. Places are found by time, to half a frame.
+//! pictures), and are its own. A place that is not known as a frame is found by time, to half a frame.
 
 use std::cmp::Ordering;
 
@@ -10,27 +10,24 @@ use sdcard_indexer::container::{MediaTime, Sample, Track};
 
 use crate::merge::primary_track;
 
-/// How it was found where two runs meet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Seam {
-    /// By the wall clocks of the two: as exact as these are.
-    ByTime,
-}
-
 /// One end of the part of a recording that is played.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bound {
     /// The recording's own.
     Natural,
-    /// Another run holds what lies beyond.
+    /// Another run holds what lies beyond an instant.
     Handover(MediaTime),
-    /// What lies beyond was not asked for; the frames needed to decode what was are kept.
-    Asked(MediaTime),
+    /// Another run holds what lies beyond a frame, by its number in decode order: the first one played, or one
+    /// past the last.
+    Frame(usize),
+    /// What lies beyond was not asked for; the frames needed to decode what was are kept, as far as they are
+    /// not beyond a frame `within` as well.
+    Asked { at: MediaTime, within: Option<usize> },
 }
 
 /// The samples of a recording that are played between two bounds: whole frames from a keyframe on, and
 /// the other tracks' samples of that time. `joined`: the run before ends here, so that sound may begin
-/// where that one's ends rather than with the first frame. At both ends a packet more than less is kept: what
+/// where that one's ends rather than with the first frame, and a frame by number need be no keyframe. At both ends a packet more than less is kept: what
 /// two runs hold is told by [`crate::merge::Joiner`], what neither does is lost.
 pub fn trim(
     tracks: &[Track],
@@ -43,21 +40,21 @@ pub fn trim(
     let frames: Vec<&Sample> = samples.iter().filter(|sample| sample.track == primary).collect();
     let Some(track) = tracks.get(primary) else { return Vec::new() };
     let (first, last) =
-        (opening_frame(track, &frames, opening), closing_frame(track, &frames, closing));
+        (opening_frame(track, &frames, opening, joined), closing_frame(track, &frames, closing));
     let Some(played) = frames.get(first..last).filter(|played| !played.is_empty()) else {
         return Vec::new();
     };
     let from = match opening {
-        Bound::Handover(_) | Bound::Asked(_) if !joined => {
-            played.first().map(|frame| frame.starts_at(track))
-        }
-        _ => None,
+        Bound::Natural => None,
+        _ if joined => None,
+        _ => played.first().map(|frame| frame.starts_at(track)),
     };
     let to = match closing {
         Bound::Natural => None,
+        Bound::Frame(_) => frames.get(last).map(|frame| frame.starts_at(track)),
         // By the recording's own clock where it can be: the frame at which it hands over.
         Bound::Handover(at) => Some(frames.get(last).map_or(at, |frame| frame.starts_at(track))),
-        Bound::Asked(at) => Some(at),
+        Bound::Asked { at, .. } => Some(at),
     };
     let sound = samples.iter().filter(|sample| {
         tracks.get(sample.track).is_some_and(|track| {
@@ -76,15 +73,20 @@ fn side(track: &Track, sample: &Sample, instant: MediaTime) -> Ordering {
     if distance_ns.saturating_abs() <= half_ns { Ordering::Equal } else { distance_ns.cmp(&0) }
 }
 
-/// The first frame played: always a keyframe. One past the last where there is none.
-fn opening_frame(track: &Track, frames: &[&Sample], opening: Bound) -> usize {
+/// The first frame played: a keyframe where nothing says that a decoder has seen what it needs. One past the
+/// last where there is none.
+fn opening_frame(track: &Track, frames: &[&Sample], opening: Bound, joined: bool) -> usize {
     let mut keyframes = frames.iter().enumerate().filter(|(_, frame)| frame.keyframe);
-    let first = keyframes.clone().next();
     let found = match opening {
-        Bound::Natural => first,
+        Bound::Natural => keyframes.next(),
         Bound::Handover(at) => keyframes.find(|(_, frame)| side(track, frame, at).is_ge()),
-        Bound::Asked(at) => {
-            keyframes.take_while(|(_, frame)| side(track, frame, at).is_le()).last().or(first)
+        Bound::Frame(first) if joined => return first.min(frames.len()),
+        Bound::Frame(first) => keyframes.find(|(index, _)| *index >= first),
+        Bound::Asked { at, within } => {
+            let mut keyframes = keyframes.filter(|(index, _)| *index >= within.unwrap_or(0));
+            let first = keyframes.clone().next();
+            let before = |(_, frame): &(usize, &&Sample)| side(track, frame, at).is_le();
+            keyframes.by_ref().take_while(before).last().or(first)
         }
     };
     found.map_or(frames.len(), |(index, _)| index)
@@ -95,14 +97,13 @@ fn closing_frame(track: &Track, frames: &[&Sample], closing: Bound) -> usize {
     let found = match closing {
         Bound::Natural => None,
         Bound::Handover(at) => frames.iter().position(|frame| side(track, frame, at).is_ge()),
-        Bound::Asked(at) => Some(
-            frames
-                .iter()
-                .rposition(|frame| side(track, frame, at).is_lt())
-                .map_or(0, |last| last + 1),
-        ),
+        Bound::Frame(end) => Some(end),
+        Bound::Asked { at, within } => {
+            let last = frames.iter().rposition(|frame| side(track, frame, at).is_lt());
+            Some(last.map_or(0, |last| last + 1).min(within.unwrap_or(frames.len())))
+        }
     };
-    found.unwrap_or(frames.len())
+    found.unwrap_or(frames.len()).min(frames.len())
 }
 
 #[cfg(test)]
@@ -146,16 +147,29 @@ mod tests {
 
     /// What is played of frames at 25 per second.
     fn played(shown: &str, opening: Bound, closing: Bound) -> String {
+        names(shown, opening, closing, false)
+    }
+
+    /// The same behind a run that ends there.
+    fn joined(shown: &str, opening: Bound, closing: Bound) -> String {
+        names(shown, opening, closing, true)
+    }
+
+    fn names(shown: &str, opening: Bound, closing: Bound, joined: bool) -> String {
         let tracks = [track(TrackKind::Video, 25)];
         let name = |sample: &Sample| {
             format!("{}{}", if sample.keyframe { "K" } else { "" }, sample.presentation_ticks())
         };
-        let played = trim(&tracks, &frames(shown), opening, closing, false);
+        let played = trim(&tracks, &frames(shown), opening, closing, joined);
         played.iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
     fn frame(number: i64) -> MediaTime {
         MediaTime(number * FRAME_NS)
+    }
+
+    fn asked(number: i64) -> Bound {
+        Bound::Asked { at: frame(number), within: None }
     }
 
     const CLOSED: &str = "K0 3 1 2 K4 7 5 6 K8 11 9 10";
@@ -187,9 +201,33 @@ mod tests {
 
     #[test]
     fn a_range_begins_at_the_keyframe_before_it_and_keeps_what_its_last_frame_needs() {
-        let (opening, closing) = (Bound::Asked(frame(6)), Bound::Asked(frame(10)));
-        assert_eq!(played(CLOSED, opening, closing), "K4 7 5 6 K8 11 9");
-        assert_eq!(played(OPEN, Bound::Asked(frame(0)), Bound::Asked(frame(3))), "K0 1 K4 2");
+        assert_eq!(played(CLOSED, asked(6), asked(10)), "K4 7 5 6 K8 11 9");
+        assert_eq!(played(OPEN, asked(0), asked(3)), "K0 1 K4 2");
+    }
+
+    #[test]
+    fn runs_that_meet_at_a_frame_share_none_and_lose_none() {
+        for shown in [CLOSED, OPEN] {
+            for index in [4, 8] {
+                let before = played(shown, Bound::Natural, Bound::Frame(index));
+                let after = joined(shown, Bound::Frame(index), Bound::Natural);
+                assert_eq!(format!("{before} {after}").trim(), shown);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_within_a_group_is_played_only_behind_what_it_needs() {
+        assert_eq!(joined(CLOSED, Bound::Frame(2), Bound::Frame(5)), "1 2 K4");
+        assert_eq!(played(CLOSED, Bound::Frame(2), Bound::Frame(5)), "K4");
+        assert_eq!(joined(CLOSED, Bound::Frame(99), Bound::Natural), "");
+    }
+
+    #[test]
+    fn what_was_asked_goes_no_farther_than_the_frame_at_which_another_run_takes_over() {
+        let within = |number, index| Bound::Asked { at: frame(number), within: Some(index) };
+        assert_eq!(played(CLOSED, within(6, 8), Bound::Natural), "K8 11 9 10");
+        assert_eq!(played(CLOSED, within(6, 1), within(11, 6)), "K4 7");
     }
 
     #[test]
