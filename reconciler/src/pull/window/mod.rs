@@ -13,8 +13,9 @@
 //! | queueing: the least of the last round trips, less that of the empty link | RFC 6817, section 3.1 |
 //! | no growth while something else than the window is the limit | RFC 6817, section 3.2.1 |
 //! | down by half at most, and by half on a loss, once in a round trip | RFC 6817, section 3.2.2 |
-//! | emptied after slow start and every half minute, to see the link without a queue | "slowdown" of LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus) |
-//! | anew after a pause | RFC 5681, section 4.1 |
+//! | emptied after a short slow start and every half minute, to see the link without a queue | "slowdown" of LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus) |
+//! | anew after a pause, or on another connection | RFC 5681, section 4.1 |
+//! | then, where the round trip is as it was, at once at half of what was under way | "careful resume" (draft-ietf-tsvwg-careful-resume) |
 //!
 //! It differs in that the window is judged once for each of its values, by round trips that began under it.
 //! Feedback then never speaks of the past, and steps can be as large as a chunk instead of a packet.
@@ -22,6 +23,7 @@
 //! Pure. It must never trust an echo further than to believe that its own link is slow.
 
 mod chunk;
+mod past;
 mod rate;
 mod round_trips;
 
@@ -30,6 +32,7 @@ use std::time::Duration;
 use protocol::message::ConnectionId;
 
 use self::chunk::{Chunk, SMALLEST_CHUNK_BYTES, step_bytes};
+use self::past::Past;
 use self::rate::Rate;
 use self::round_trips::RoundTrips;
 use super::MonotonicMicros;
@@ -43,6 +46,8 @@ pub const TARGET: Duration = Duration::from_millis(60);
 
 /// With which a transfer to an unknown link begins.
 pub const FIRST_WINDOW_BYTES: u64 = 16 * 1024;
+/// Beside a window like this, the first one is no part of a round trip that matters.
+const FIRST_WINDOW_IS_LITTLE: u64 = 8 * FIRST_WINDOW_BYTES;
 /// `MIN_CWND` of RFC 6817.
 const MIN_WINDOW_BYTES: u64 = 2 * SMALLEST_CHUNK_BYTES as u64;
 
@@ -76,6 +81,8 @@ pub struct Window {
     halved_at: MonotonicMicros,
     last_data: MonotonicMicros,
     probe: Probe,
+    /// What the link was like before the window began anew.
+    past: Option<Past>,
 }
 
 /// What was seen since the window was last judged.
@@ -127,6 +134,7 @@ impl Window {
             halved_at: MonotonicMicros::default(),
             last_data: MonotonicMicros::default(),
             probe: Probe::Due(MonotonicMicros::default()),
+            past: None,
         }
     }
 
@@ -140,12 +148,12 @@ impl Window {
         }
     }
 
-    /// The device is there, on this connection; on another one than before, all that was learned is void.
+    /// The device is there, on this connection; on another one than before, what was learned is only a guess.
     /// By its own word it takes chunks of so many bytes.
     pub fn connected(&mut self, connection: ConnectionId, max_chunk_bytes: u32) {
         if self.connection != Some(connection) {
-            let chunk = self.chunk.clone();
-            *self = Window { connection: Some(connection), chunk, ..Window::new() };
+            let (chunk, past) = (self.chunk.clone(), self.past());
+            *self = Window { connection: Some(connection), chunk, past, ..Window::new() };
         }
         self.chunk.limit_device(max_chunk_bytes);
         self.clamp();
@@ -160,6 +168,7 @@ impl Window {
     /// A transfer is opened: again, where an opening before it was `lost`.
     pub fn open(&mut self, lost: bool, now: MonotonicMicros) {
         if now.since(self.last_data) > KNOWN_FOR {
+            self.past = self.past();
             self.bytes = FIRST_WINDOW_BYTES;
             self.slow_start = true;
         } else if lost && now.since(self.halved_at) > self.round_trips.last().unwrap_or_default() {
@@ -182,6 +191,7 @@ impl Window {
             && echo > self.judge_from
         {
             self.look.sample(round_trip, now);
+            self.resume(round_trip, now);
         }
         match self.probe {
             Probe::Until { end, .. } if now < end => return,
@@ -221,6 +231,25 @@ impl Window {
         self.rate.bytes_per_second()
     }
 
+    /// What is worth remembering of the link, before it is begun anew.
+    fn past(&self) -> Option<Past> {
+        let learned = (!self.slow_start)
+            .then_some(())
+            .and_then(|()| Past::of(self.bytes, &self.round_trips, self.last_data));
+        learned.or(self.past)
+    }
+
+    /// The first round trip of a window that began anew says whether the link is the one it was.
+    fn resume(&mut self, round_trip: Duration, now: MonotonicMicros) {
+        let Some(past) = self.past.take().filter(|_| self.slow_start) else { return };
+        if let Some(bytes) = past.worth(round_trip, now).filter(|bytes| *bytes > self.bytes) {
+            self.bytes = bytes;
+            self.look = Look { since: now, ..Look::default() };
+            self.judge_from = now;
+            self.clamp();
+        }
+    }
+
     fn judge(&mut self, now: MonotonicMicros) {
         let Some(shortest) = self.look.shortest else { return };
         let sampled_for = now.since(self.look.sampled_from);
@@ -238,9 +267,12 @@ impl Window {
             } else if queueing < SIGN_OF_QUEUEING {
                 self.bytes += acked;
             } else {
-                // What was taken for an empty link may have had the first window in it.
                 self.slow_start = false;
-                return self.start_probe(now);
+                // What was taken for an empty link may have had the first window in it.
+                if self.bytes < FIRST_WINDOW_IS_LITTLE {
+                    return self.start_probe(now);
+                }
+                self.fit(shortest);
             }
         }
         self.clamp();
@@ -286,15 +318,20 @@ impl Window {
 
     /// The window goes on from what the empty link holds: let in at once, all of it would queue.
     fn end_probe(&mut self, full: Duration, now: MonotonicMicros) {
+        self.fit(full);
+        self.probe = Probe::Due(next_probe(now));
+        self.look = Look { since: now, ..Look::default() };
+        self.judge_from = now;
+    }
+
+    /// To what the empty link holds, where a round trip took `full` with all of the window under way.
+    fn fit(&mut self, full: Duration) {
         if let Some(base) = self.round_trips.base()
             && base < full
         {
             let held = u128::from(self.bytes) * base.as_micros() / full.as_micros();
             self.bytes = u64::try_from(held).unwrap_or(self.bytes);
         }
-        self.probe = Probe::Due(next_probe(now));
-        self.look = Look { since: now, ..Look::default() };
-        self.judge_from = now;
     }
 
     fn clamp(&mut self) {

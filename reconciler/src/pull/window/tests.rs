@@ -57,19 +57,29 @@ fn window_follows_the_queueing_delay() {
 #[test]
 fn window_doubles_until_something_queues_and_is_then_emptied_once() {
     let mut window = settled();
-    window.slow_start = true;
-    show(&mut window, 50, 384 * KIB);
-    assert_eq!(window.bytes, 256 * KIB);
-    show(&mut window, 79, 768 * KIB);
-    assert_eq!(window.bytes, 512 * KIB);
+    (window.slow_start, window.bytes) = (true, 16 * KIB);
+    show(&mut window, 50, 48 * KIB);
+    assert_eq!(window.bytes, 32 * KIB);
+    show(&mut window, 79, 96 * KIB);
+    assert_eq!(window.bytes, 64 * KIB);
     show(&mut window, 80, 9000 * KIB);
     assert_eq!(window.bytes(), u64::from(window.chunk_bytes()));
     let Probe::Until { end, .. } = window.probe else { panic!("{:?}", window.probe) };
     window.received(KIB, end, end.after(Duration::from_millis(50)));
     // 50 of the 80 ms were the link's own.
-    assert_eq!(window.bytes, 320 * KIB);
+    assert_eq!(window.bytes, 40 * KIB);
     show(&mut window, 50, 9000 * KIB);
-    assert!((390 * KIB..=400 * KIB).contains(&window.bytes), "{}", window.bytes);
+    assert!((48 * KIB..=50 * KIB).contains(&window.bytes), "{}", window.bytes);
+}
+
+#[test]
+fn a_link_that_took_many_first_windows_is_known_without_being_emptied() {
+    let mut window = settled();
+    window.slow_start = true;
+    show(&mut window, 50, 384 * KIB);
+    show(&mut window, 80, 9000 * KIB);
+    assert_eq!((window.bytes, window.slow_start), (160 * KIB, false), "50 of 80 ms of 256 KiB");
+    assert!(matches!(window.probe, Probe::Due(_)));
 }
 
 #[test]
@@ -167,6 +177,42 @@ fn next_part_goes_on_and_a_pause_or_another_connection_begins_anew() {
 }
 
 #[test]
+fn a_link_that_is_as_it_was_is_dared_half_of_what_it_took() {
+    // (round trip of the first window, since the last data in s, window after)
+    let table = [
+        (50, 20, 64 * KIB),
+        (25, 20, 64 * KIB),
+        (100, 20, 64 * KIB),
+        (24, 20, FIRST_WINDOW_BYTES),
+        (101, 20, FIRST_WINDOW_BYTES),
+        (50, 601, FIRST_WINDOW_BYTES),
+    ];
+    for (round_trip_ms, pause_s, expected) in table {
+        for another in [false, true] {
+            let mut window = settled();
+            window.connection = Some(ConnectionId(1));
+            window.connected(ConnectionId(if another { 2 } else { 1 }), u32::MAX);
+            let back = 1000 + pause_s * 1000;
+            window.open(false, at_ms(back));
+            assert_eq!(window.bytes, FIRST_WINDOW_BYTES);
+            window.received(4 * KIB, at_ms(back + 1), at_ms(back + 1 + round_trip_ms));
+            let named = format!("{round_trip_ms} ms, {pause_s} s, another connection: {another}");
+            assert_eq!((window.bytes, window.slow_start), (expected, true), "{named}");
+        }
+    }
+}
+
+#[test]
+fn what_was_never_found_out_is_not_dared() {
+    let mut window = settled();
+    window.slow_start = true;
+    window.connected(ConnectionId(2), u32::MAX);
+    window.open(false, at_ms(1000));
+    window.received(4 * KIB, at_ms(1001), at_ms(1051));
+    assert_eq!(window.bytes, FIRST_WINDOW_BYTES);
+}
+
+#[test]
 fn link_is_emptied_at_whole_half_minutes() {
     let mut window = settled();
     window.received(10 * KIB, at_ms(29_900), at_ms(29_999));
@@ -205,10 +251,12 @@ impl Run {
 impl Link {
     /// Pulls for `duration`. A device sends whatever credit it has at once, into the queue: the worst it may do.
     fn pull(&self, duration: Duration) -> Run {
-        let start = at_ms(1000);
+        self.pull_on(Window::new(), at_ms(1000), duration)
+    }
+
+    fn pull_on(&self, mut window: Window, start: MonotonicMicros, duration: Duration) -> Run {
         let end = start.after(duration);
         let mut random = StdRng::seed_from_u64(1);
-        let mut window = Window::new();
         window.open(false, start);
 
         // In order of arrival, as both directions are queues: (when, limit, chunk, time).
@@ -308,4 +356,28 @@ fn window_fills_links_without_filling_their_queues() {
         assert!(long.percent_of_rate >= f64::from(least_long), "{named}");
         assert!(long.queue_ms(95) <= longest_ms, "{named}");
     }
+}
+
+#[test]
+fn a_link_that_comes_back_is_full_again_within_a_second() {
+    let link = |kilobits_per_second: u64| Link {
+        bytes_per_second: kilobits_per_second * 125,
+        one_way: Duration::from_millis(50),
+        jitter: Duration::ZERO,
+    };
+    let far = link(20_000);
+    let seconds_lost = |link: &Link, window: Window| {
+        let run = link.pull_on(window, at_ms(100_000), Duration::from_secs(10));
+        println!("{:.1} %, queue {} ms", run.percent_of_rate, run.queue_ms(100));
+        (10.0 - run.percent_of_rate / 10.0, run.queue_ms(100))
+    };
+    let mut known = far.pull(Duration::from_secs(60)).window;
+    known.connected(ConnectionId(2), u32::MAX);
+    let (anew, _) = seconds_lost(&far, Window::new());
+    let (again, _) = seconds_lost(&far, known.clone());
+    assert!(again < 1.0 && again < anew / 1.5, "{again} s instead of {anew} s");
+    // What has a fourth of the rate and the same round trip gets no more than slow start would have given it.
+    let (_, dared) = seconds_lost(&link(5_000), known);
+    let (_, felt) = seconds_lost(&link(5_000), Window::new());
+    assert!(dared <= felt + 150, "{dared} ms of queue instead of {felt} ms");
 }
