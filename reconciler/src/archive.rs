@@ -13,7 +13,8 @@ use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::index::{Index, IndexConfig, SWEEP_INTERVAL, StreamSource};
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::scan::ScanLimits;
-use sdcard_indexer::time::Timestamp;
+use sdcard_indexer::segment::Segment;
+use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::mpsc;
 
@@ -26,8 +27,11 @@ const POLL: Duration = Duration::from_millis(200);
 const FOLLOW: Duration = Duration::from_secs(1);
 /// How often everything is looked at where directories cannot be watched.
 const SWEEP_UNWATCHED: Duration = Duration::from_secs(30);
-/// Streams that may be announced before the thread takes them up.
-const ANNOUNCED: usize = 4_096;
+/// Streams that may be announced, and questions asked, before the thread takes them up: as many as a server may have
+/// streams, at its start.
+const ORDERS: usize = 65_536;
+/// The thread may be reading a large archive for the first time.
+const BUSY: Duration = Duration::from_secs(30);
 const CHANGES: usize = 64;
 
 /// What the archive's files say of a stream.
@@ -45,10 +49,27 @@ pub struct ArchiveChange {
     pub archived: Archived,
 }
 
-/// The way to the thread. It ends when this is dropped.
-#[derive(Debug)]
+/// A file of the archive, whoever wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchivedFile {
+    pub path: PathBuf,
+    pub range: TimeRange,
+    /// How far before or behind `range` it may truly lie.
+    pub uncertainty: Duration,
+}
+
+/// The way to the thread. It ends when the last of these is dropped.
+#[derive(Clone, Debug)]
 pub struct Archive {
-    streams: SyncSender<(StreamKey, PathBuf)>,
+    orders: SyncSender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Look after a stream whose folder lies there, relative to the archive's root.
+    Watch(StreamKey, PathBuf),
+    /// Which files share time with the range?
+    Near { key: StreamKey, range: TimeRange, answer: SyncSender<Vec<ArchivedFile>> },
 }
 
 impl Archive {
@@ -57,7 +78,7 @@ impl Archive {
         config: &Config,
         layout: Layout,
     ) -> std::io::Result<(Archive, mpsc::Receiver<ArchiveChange>)> {
-        let (streams, announced) = sync_channel(ANNOUNCED);
+        let (orders, taken) = sync_channel(ORDERS);
         let (changes, seen) = mpsc::channel(CHANGES);
         let reader = Reader {
             root: config.archive.root.clone(),
@@ -70,14 +91,26 @@ impl Archive {
             followed: Instant::now(),
             changes,
         };
-        thread::Builder::new().name("archive".to_owned()).spawn(move || reader.run(&announced))?;
-        Ok((Archive { streams }, seen))
+        thread::Builder::new().name("archive".to_owned()).spawn(move || reader.run(&taken))?;
+        Ok((Archive { orders }, seen))
     }
 
     /// Looks after a stream from now on; `path` is that of its folder, relative to the archive's root.
     pub fn watch(&self, key: &StreamKey, path: &Path) {
-        if let Err(TrySendError::Full(_)) = self.streams.try_send((key.clone(), path.to_owned())) {
-            tracing::error!(stream = %key, "more than {ANNOUNCED} streams at once: this one is not watched");
+        let watch = Order::Watch(key.clone(), path.to_owned());
+        if let Err(TrySendError::Full(_)) = self.orders.try_send(watch) {
+            tracing::error!(stream = %key, "more than {ORDERS} streams at once: this one is not watched");
+        }
+    }
+
+    /// The files of a stream that share time with `range`; none where the thread is too busy to say. Waits for
+    /// the answer, so it is not for the main task.
+    pub fn near(&self, key: &StreamKey, range: TimeRange) -> Vec<ArchivedFile> {
+        let (answer, answered) = sync_channel(1);
+        let near = Order::Near { key: key.clone(), range, answer };
+        match self.orders.try_send(near) {
+            Ok(()) => answered.recv_timeout(BUSY).unwrap_or_default(),
+            Err(_) => Vec::new(),
         }
     }
 }
@@ -106,13 +139,21 @@ struct Watched {
 }
 
 impl Reader {
-    fn run(mut self, announced: &Receiver<(StreamKey, PathBuf)>) {
+    fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let fresh = match announced.recv_timeout(POLL) {
-                Ok(first) => std::iter::once(first).chain(announced.try_iter()).collect(),
+            let taken: Vec<Order> = match orders.recv_timeout(POLL) {
+                Ok(first) => std::iter::once(first).chain(orders.try_iter()).collect(),
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let mut fresh = Vec::new();
+            for order in taken {
+                match order {
+                    Order::Watch(key, path) => fresh.push((key, path)),
+                    // Fails only where nobody waits any more.
+                    Order::Near { key, range, answer } => drop(answer.send(self.near(&key, range))),
+                }
+            }
             let listened = if fresh.is_empty() { self.look() } else { self.take_up(fresh) };
             if !listened {
                 return;
@@ -133,6 +174,7 @@ impl Reader {
             let state_dir = self.state_dir.join(key.device.as_str()).join(key.stream.as_str());
             let mut config = IndexConfig::new(vec![source], Some(state_dir));
             config.join_tolerance = self.join_tolerance;
+            config.holes_within = true;
             match Index::open(config) {
                 Ok(index) => {
                     let present = root.is_dir();
@@ -145,6 +187,18 @@ impl Reader {
         }
         self.watch_all();
         keys.iter().all(|key| self.refresh(key, &[]))
+    }
+
+    fn near(&self, key: &StreamKey, range: TimeRange) -> Vec<ArchivedFile> {
+        let Some(watched) = self.streams.get(key) else { return Vec::new() };
+        let file = |segment: Segment| {
+            Some(ArchivedFile {
+                path: watched.root.join(&segment.path),
+                range: segment.coverage()?,
+                uncertainty: segment.placement.uncertainty,
+            })
+        };
+        watched.index.segments(&key.stream, range).filter_map(file).collect()
     }
 
     fn watch_all(&mut self) {

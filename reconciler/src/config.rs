@@ -18,7 +18,7 @@ use toml::Spanned;
 use crate::broker::BrokerConfig;
 use crate::fleet::StreamKey;
 use crate::link::BrokerUrl;
-use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit};
+use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit, kbit_limit};
 use crate::rfc3339;
 
 /// The whole file.
@@ -98,6 +98,9 @@ pub struct ArchiveConfig {
     pub join_tolerance_ms: u64,
     /// A hole that the central recorder has not closed is pulled once it is this long.
     pub open_gap_s: u64,
+    /// So much more than the hole is pulled where the central recorder's footage meets it: frames that both hold
+    /// tell where exactly they meet, and what clocks differ by.
+    pub seam_margin_ms: u64,
 }
 
 impl Default for ArchiveConfig {
@@ -111,6 +114,7 @@ impl Default for ArchiveConfig {
             settle_s: 15,
             join_tolerance_ms: 500,
             open_gap_s: 60,
+            seam_margin_ms: 2_000,
         }
     }
 }
@@ -127,8 +131,10 @@ pub struct PullConfig {
     /// Pulling stops before less than this is left on the spool's disk.
     pub min_free_mib: u64,
     /// Of everything that is pulled together; 0: no limit.
+    #[serde(deserialize_with = "kbit_limit")]
     pub kbit_per_second: u64,
     /// From each device, whatever its policy allows; 0: no limit.
+    #[serde(deserialize_with = "kbit_limit")]
     pub kbit_per_second_per_device: u64,
 }
 
@@ -278,6 +284,10 @@ impl ArchiveConfig {
         Duration::from_secs(self.settle_s)
     }
 
+    pub fn seam_margin(&self) -> Duration {
+        Duration::from_millis(self.seam_margin_ms)
+    }
+
     pub fn join_tolerance(&self) -> Duration {
         Duration::from_millis(self.join_tolerance_ms)
     }
@@ -390,6 +400,7 @@ mod tests {
     #[test]
     fn values_that_cannot_work_are_refused() {
         assert!(refused("[pull]\nmax_active_parts = 0").contains("max_active_parts"));
+        assert!(refused("[pull]\nkbit_per_second = 127").contains("128"));
         assert!(refused("[[device]]\nid = \"a b\"\nstreams = []").contains("a b"));
         assert!(refused("[broker]\nurl = \"http://x\"").contains("mqtt://"));
         let twice = "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []\n";

@@ -137,6 +137,11 @@ impl Session {
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         BootMillis(self.clock.boottime.0.saturating_add(millis))
     }
+
+    /// What the device's clocks showed when it last said so.
+    pub fn clock(&self) -> ClockSample {
+        self.clock
+    }
 }
 
 /// What has changed, for whoever acts on it.

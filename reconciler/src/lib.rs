@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod link;
 pub mod merge;
 pub mod mode;
+pub mod offset;
 pub mod order;
 pub mod plan;
 pub mod playback;

@@ -3,6 +3,8 @@
 //! Plain values; [`crate::reconcile`] answers them, [`crate::api`] puts them into words. What needs no running
 //! server is read from the ledger instead.
 
+use std::time::Duration;
+
 use protocol::message::{DeviceId, ListedSegment};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::StreamId;
@@ -66,6 +68,11 @@ pub enum OrderError {
     UnknownStream { device: DeviceId, stream: StreamId, known: String },
     #[error("the range is empty, or ends before it begins")]
     EmptyRange,
+    #[error(
+        "a range of {0:?} is within what the archive's clocks are rounded by (archive.join_tolerance_ms): give a \
+         longer one"
+    )]
+    ShortRange(Duration),
     #[error("the range begins in the future: {0} is still to come")]
     FutureRange(Timestamp),
     #[error("the deadline {0} is over already: choose a later one")]

@@ -17,6 +17,10 @@ pub enum State {
     Archived {
         by: Recorder,
         proof: Proof,
+        /// How far it may truly lie from there; 0 where it was recorded live, or frames that the live recording
+        /// holds too have shown where it belongs.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        uncertainty_ns: u64,
     },
     /// Not in the archive, and the device has not been heard about it yet.
     Missing,
@@ -90,14 +94,21 @@ impl fmt::Display for State {
         formatter.write_str(self.word())?;
         match self {
             State::Archived { by: Recorder::Live, .. } => formatter.write_str(" live"),
-            State::Archived { by: Recorder::Edge, proof: Proof::Digest } => {
-                formatter.write_str(" from the card, digest equal")
-            }
-            State::Archived { by: Recorder::Edge, proof: Proof::Sealed } => {
-                formatter.write_str(" from the card, as sealed")
-            }
-            State::Archived { by: Recorder::Edge, .. } => {
-                formatter.write_str(" from the card, chunks checked")
+            State::Archived { by: Recorder::Edge, proof, uncertainty_ns } => {
+                formatter.write_str(match proof {
+                    Proof::Sealed => " from the card, as sealed",
+                    Proof::Digest => " from the card, digest equal",
+                    Proof::None | Proof::Chunks => " from the card, chunks checked",
+                })?;
+                match Duration::from_nanos(*uncertainty_ns).as_millis() {
+                    0 => Ok(()),
+                    millis => write!(
+                        formatter,
+                        ", placed to within {}.{} s",
+                        millis / 1_000,
+                        millis % 1_000 / 100
+                    ),
+                }
             }
             State::NeverRecorded { cause } | State::Overwritten { cause } => {
                 write!(formatter, ": {cause}")
@@ -117,6 +128,19 @@ pub struct Stretch {
     pub state: State,
 }
 
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Footage that was merged from the card.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EdgePiece {
+    pub range: TimeRange,
+    pub proof: Proof,
+    /// See [`State::Archived`].
+    pub uncertainty_ns: u64,
+}
+
 /// All that is known of a stream, as sets of time.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -124,8 +148,8 @@ pub struct Facts {
     pub expected: Coverage,
     /// Written by the central recorder.
     pub live: Coverage,
-    /// Merged from the card, by its proof.
-    pub edge: Vec<(TimeRange, Proof)>,
+    /// Merged from the card.
+    pub edge: Vec<EdgePiece>,
     pub transferring: Coverage,
     /// Located on the card, and not being transferred yet.
     pub queued: Coverage,
@@ -140,7 +164,7 @@ pub struct Facts {
 impl Facts {
     /// Everything in the archive, rounding closed.
     pub fn archived(&self) -> Coverage {
-        let edge: Coverage = self.edge.iter().map(|(range, _)| *range).collect();
+        let edge: Coverage = self.edge.iter().map(|piece| piece.range).collect();
         self.live.union(&edge).joined(self.join_tolerance)
     }
 
@@ -156,11 +180,12 @@ impl Facts {
     pub fn timeline(&self) -> Vec<Stretch> {
         let mut canvas = Canvas { bare: self.expected.clone(), stretches: Vec::new() };
         let archived = self.archived();
-        for (range, proof) in &self.edge {
-            let state = State::Archived { by: Recorder::Edge, proof: *proof };
-            canvas.paint(&Coverage::from(*range), &state);
+        for EdgePiece { range, proof, uncertainty_ns } in self.edge.iter().copied() {
+            let state = State::Archived { by: Recorder::Edge, proof, uncertainty_ns };
+            canvas.paint(&Coverage::from(range), &state);
         }
-        canvas.paint(&archived, &State::Archived { by: Recorder::Live, proof: Proof::None });
+        let live = State::Archived { by: Recorder::Live, proof: Proof::None, uncertainty_ns: 0 };
+        canvas.paint(&archived, &live);
         canvas.paint(&self.transferring, &State::Transferring);
         for verdict in &self.verdicts {
             canvas.paint(&Coverage::from(verdict.range), &verdict.state);
@@ -323,7 +348,8 @@ mod tests {
         let mut facts = tunnel();
         facts.held = seconds(90, 140).into();
         facts.transferring = seconds(99, 120).into();
-        facts.edge = vec![(seconds(99, 110), Proof::Digest)];
+        let (range, proof) = (seconds(99, 110), Proof::Digest);
+        facts.edge = vec![EdgePiece { range, proof, uncertainty_ns: 0 }];
         facts.verdicts = vec![Stretch {
             range: seconds(130, 145),
             state: State::NeverRecorded { cause: "the recorder was off".into() },

@@ -139,6 +139,7 @@ impl From<OrderError> for Problem {
                 PolicyError::InFile(_) | PolicyError::BuiltIn(_) | PolicyError::TooMany,
             ) => Kind::Conflict,
             OrderError::EmptyRange
+            | OrderError::ShortRange(_)
             | OrderError::FutureRange(_)
             | OrderError::DeadlineOver(_)
             | OrderError::Policy(_) => Kind::Invalid,

@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::fleet::{Holding, StreamKey};
 use crate::job::Job;
+use crate::offset::Offsets;
 use crate::policy::{Policy, PolicyName};
 use crate::retry::Tries;
 use crate::run::{Run, RunId};
+use crate::seam::{Edge, Seam};
 use crate::timeline::{Proof, Stretch};
 
 /// A part on its way from a card into the archive, by the number the ledger gave it.
@@ -82,8 +84,26 @@ pub struct Piece {
     /// BLAKE3 of the file as it was written.
     pub digest: [u8; 32],
     pub size_bytes: u64,
-    /// From its first frame shown to the end of its last.
+    /// From its first frame shown to the end of its last, on the archive's time.
     pub range: TimeRange,
+    /// How it meets what the central recorder has written before and behind it; none where there is nothing.
+    #[serde(default)]
+    pub seams: Vec<PieceSeam>,
+}
+
+/// How one end of a piece meets the central recorder's footage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PieceSeam {
+    pub edge: Edge,
+    #[serde(flatten)]
+    pub seam: Seam,
+}
+
+impl Piece {
+    /// Frames that both hold have shown where it belongs.
+    pub fn is_exact(&self) -> bool {
+        self.seams.iter().any(|met| matches!(met.seam, Seam::Exact { .. }))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,6 +123,8 @@ pub struct PartRecord {
     pub created: Timestamp,
     /// How often it has failed, and why.
     pub tries: Tries,
+    /// What was added to the device's time to get the part's range: see [`crate::offset`].
+    pub offset_ns: i64,
 }
 
 /// Media bytes that came for a part in one attempt.
@@ -128,6 +150,7 @@ impl PartRecord {
             resent_bytes: 0,
             created,
             tries: Tries::default(),
+            offset_ns: 0,
         }
     }
 
@@ -189,6 +212,11 @@ pub enum Entry {
         key: StreamKey,
         holding: Holding,
     },
+    /// What seams have told of a stream's clocks.
+    Offsets {
+        key: StreamKey,
+        offsets: Offsets,
+    },
     Part(PartRecord),
     ForgetPart(PartId),
     /// All verdicts of a stream.
@@ -214,6 +242,7 @@ pub struct StreamRecord {
     pub key: StreamKey,
     pub expected_from: Timestamp,
     pub holding: Option<Holding>,
+    pub offsets: Offsets,
     pub verdicts: Vec<Stretch>,
     pub parts: Vec<PartRecord>,
 }
@@ -244,6 +273,7 @@ pub trait Ledger: Send + Sync {
     async fn devices(&self) -> Result<Vec<DeviceRecord>, LedgerError>;
     async fn streams(&self) -> Result<Vec<(StreamKey, Timestamp)>, LedgerError>;
     async fn holding(&self, key: &StreamKey) -> Result<Option<Holding>, LedgerError>;
+    async fn offsets(&self, key: &StreamKey) -> Result<Offsets, LedgerError>;
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError>;
     async fn verdicts(&self, key: &StreamKey) -> Result<Vec<Stretch>, LedgerError>;
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError>;
@@ -263,6 +293,7 @@ pub trait Ledger: Send + Sync {
             streams.push(StreamRecord {
                 expected_from,
                 holding: self.holding(&key).await?,
+                offsets: self.offsets(&key).await?,
                 verdicts: self.verdicts(&key).await?,
                 parts: self.parts(&key).await?,
                 key,

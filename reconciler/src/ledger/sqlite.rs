@@ -23,13 +23,14 @@ use super::{
 };
 use crate::fleet::{Holding, StreamKey};
 use crate::job::{Job, JobState};
+use crate::offset::Offsets;
 use crate::policy::{MOST_POLICIES, Policy};
 use crate::run::{Run, RunId};
 use crate::timeline::Stretch;
 
 /// What takes a ledger from each version to the next one; the first makes a new one. Times are UTC
 /// nanoseconds; sets and descriptions are JSON.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 const VERSION_1: &str = "
@@ -95,6 +96,11 @@ CREATE TABLE policy (
     policy_json TEXT NOT NULL,
     place BIGINT NOT NULL
 );
+";
+
+const VERSION_3: &str = "
+ALTER TABLE stream ADD COLUMN offsets_json TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE part ADD COLUMN offset_ns BIGINT NOT NULL DEFAULT 0;
 ";
 
 /// See [`Ledger`].
@@ -213,6 +219,11 @@ impl Ledger for SqliteLedger {
         self.of_stream("holding_json", key, "read a coverage").await
     }
 
+    async fn offsets(&self, key: &StreamKey) -> Result<Offsets, LedgerError> {
+        let offsets = self.of_stream("offsets_json", key, "read what clocks differ by").await?;
+        Ok(offsets.unwrap_or_default())
+    }
+
     async fn parts(&self, key: &StreamKey) -> Result<Vec<PartRecord>, LedgerError> {
         let rows = sqlx::query("SELECT * FROM part WHERE device = $1 AND stream = $2 ORDER BY id")
             .bind(key.device.as_str())
@@ -323,6 +334,11 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
             let query = of_stream(statement, key).bind(json(holding)?);
             execute(query, connection, "record a coverage").await
         }
+        Entry::Offsets { key, offsets } => {
+            let statement = "UPDATE stream SET offsets_json = $3 WHERE device = $1 AND stream = $2";
+            let query = of_stream(statement, key).bind(json(offsets)?);
+            execute(query, connection, "record what clocks differ by").await
+        }
         Entry::Timeline { key, timeline } => {
             let statement =
                 "UPDATE stream SET timeline_json = $3 WHERE device = $1 AND stream = $2";
@@ -408,12 +424,13 @@ async fn enter_part(
 ) -> Result<(), LedgerError> {
     let query = sqlx::query(
         "INSERT INTO part (id, device, stream, part_json, state, proof_json, digest_json, piece_json,
-         received_bytes, resent_bytes, created, tries_json)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         received_bytes, resent_bytes, created, tries_json, offset_ns)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (id) DO UPDATE SET part_json = excluded.part_json, state = excluded.state,
          proof_json = excluded.proof_json, digest_json = excluded.digest_json,
          piece_json = excluded.piece_json, received_bytes = excluded.received_bytes,
-         resent_bytes = excluded.resent_bytes, tries_json = excluded.tries_json",
+         resent_bytes = excluded.resent_bytes, tries_json = excluded.tries_json,
+         offset_ns = excluded.offset_ns",
     )
     .bind(record.id.0)
     .bind(record.key.device.as_str())
@@ -426,7 +443,8 @@ async fn enter_part(
     .bind(saturating_i64(record.received_bytes))
     .bind(saturating_i64(record.resent_bytes))
     .bind(record.created.as_nanos())
-    .bind(json(&record.tries)?);
+    .bind(json(&record.tries)?)
+    .bind(record.offset_ns);
     execute(query, connection, "record a part").await?;
     let last = sqlx::query("UPDATE number SET last = $1 WHERE name = 'part' AND last < $1");
     execute(last.bind(record.id.0), connection, "record a part's number").await
@@ -518,6 +536,7 @@ fn part_of(row: &SqliteRow) -> Result<PartRecord, LedgerError> {
         resent_bytes: u64::try_from(column::<i64>(row, "resent_bytes")?).unwrap_or(0),
         created: Timestamp::from_nanos(column(row, "created")?),
         tries: json_column(row, "tries_json")?,
+        offset_ns: column(row, "offset_ns")?,
     })
 }
 
@@ -565,11 +584,13 @@ mod tests {
                     digest: [6; 32],
                     size_bytes: 100,
                     range: seconds(10, 20),
+                    seams: Vec::new(),
                 }),
                 received_bytes: 8,
                 resent_bytes: 1,
                 created: at(7),
                 tries: Tries::default(),
+                offset_ns: 7,
             };
             let entries = [
                 stream(6),
@@ -628,7 +649,7 @@ mod tests {
         sqlx::raw_sql("PRAGMA user_version = 9").execute(&ledger.pool).await.unwrap();
         drop(ledger);
         let error = SqliteLedger::open(&path).await.unwrap_err().to_string();
-        assert!(error.contains("version 9") && error.contains("up to 2"), "{error}");
+        assert!(error.contains("version 9") && error.contains("up to 3"), "{error}");
     }
 
     #[tokio::test]

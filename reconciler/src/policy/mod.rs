@@ -15,7 +15,8 @@ use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::id_type;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fleet::Holding;
 use crate::mode::Mode;
@@ -81,10 +82,10 @@ pub struct Policy {
     #[serde(default)]
     pub max_devices: usize,
     /// Of all its devices together; 0: no limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kbit_limit")]
     pub kbit_per_second: u64,
     /// 0: no limit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kbit_limit")]
     pub kbit_per_second_per_device: u64,
     /// Within a mode, higher goes first.
     #[serde(default = "default_priority")]
@@ -255,6 +256,20 @@ impl Policy {
         ]
         .into_iter()
         .find_map(|(list, entries)| (entries > MOST_ENTRIES).then_some(list))
+    }
+}
+
+/// A second of it is eight chunks of the smallest size: with less, one chunk is longer under way than a device's
+/// silence is borne.
+const LEAST_KBIT_PER_SECOND: u64 = 128;
+
+/// 0 for no limit, or one that a pull gets on with.
+pub(crate) fn kbit_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        slow @ 1..LEAST_KBIT_PER_SECOND => Err(D::Error::custom(format!(
+            "{slow} kbit/s is too slow to pull anything: give {LEAST_KBIT_PER_SECOND} or more, or 0 for no limit"
+        ))),
+        kbit => Ok(kbit),
     }
 }
 

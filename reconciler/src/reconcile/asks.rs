@@ -28,6 +28,8 @@ struct Locating {
     key: StreamKey,
     /// What the gap was; parts may begin before it and end after it.
     wanted: TimeRange,
+    /// The gap and its margins: what the parts are to hold, where the card does.
+    asked: TimeRange,
     /// From here on no answer has come yet.
     from: Timestamp,
     found: Coverage,
@@ -67,8 +69,15 @@ impl Asks {
         self.coverage.remove(device);
     }
 
-    /// Asks where a range lies, unless an overlapping question of the stream is out already.
-    pub fn locate(&mut self, request: RequestId, key: &StreamKey, wanted: TimeRange) -> bool {
+    /// Asks where a range lies, and `asked` around it; unless an overlapping question of the stream is out
+    /// already.
+    pub fn locate(
+        &mut self,
+        request: RequestId,
+        key: &StreamKey,
+        wanted: TimeRange,
+        asked: TimeRange,
+    ) -> bool {
         let of_stream = || self.locating.values().filter(|asked| asked.key == *key);
         if of_stream().count() >= MOST_PER_STREAM
             || of_stream().any(|asked| asked.wanted.overlaps(&wanted))
@@ -78,7 +87,8 @@ impl Asks {
         let locating = Locating {
             key: key.clone(),
             wanted,
-            from: wanted.start(),
+            asked,
+            from: asked.start(),
             found: Coverage::new(),
             asked_at: None,
         };
@@ -95,7 +105,7 @@ impl Asks {
         for part in &answer.parts {
             asked.found.insert(part.range);
         }
-        match answer.next.filter(|next| *next > asked.from && *next < asked.wanted.end()) {
+        match answer.next.filter(|next| *next > asked.from && *next < asked.asked.end()) {
             Some(next) => {
                 asked.from = next;
                 asked.asked_at = None;
@@ -110,12 +120,13 @@ impl Asks {
         self.locating.get(&request.0).is_some_and(|asked| asked.key.device == *device)
     }
 
-    /// A part that can belong to the answer: of some bytes, and of the time that was asked for.
-    pub fn is_plausible(&self, request: RequestId, part: &Part) -> bool {
-        let overlaps = |asked: &Locating| asked.wanted.overlaps(&part.range);
-        (1..=MOST_PART_BYTES).contains(&part.end.saturating_sub(part.start))
-            && part.range.duration() <= LONGEST_PART
-            && self.locating.get(&request.0).is_some_and(overlaps)
+    /// What of the time that was asked for a part can be the answer to; `None` of a part that cannot belong to it:
+    /// of no bytes or absurdly many, or of another time.
+    pub fn answers(&self, request: RequestId, part: &Part) -> Option<TimeRange> {
+        let is_sane = (1..=MOST_PART_BYTES).contains(&part.end.saturating_sub(part.start))
+            && part.range.duration() <= LONGEST_PART;
+        let asked = self.locating.get(&request.0).filter(|_| is_sane)?;
+        asked.asked.intersection(&part.range).filter(|shared| !shared.is_empty())
     }
 
     /// The device refuses to answer on.
@@ -148,7 +159,7 @@ impl Asks {
             self.locating.iter_mut().filter(|(_, asked)| is_due(&asked.asked_at))
         {
             asked.asked_at = Some(now);
-            if let Some(range) = TimeRange::new(asked.from, asked.wanted.end()) {
+            if let Some(range) = TimeRange::new(asked.from, asked.asked.end()) {
                 let (request, key) = (RequestId(*request), asked.key.clone());
                 questions.push(Question::Locate { request, key, range });
             }
@@ -173,7 +184,7 @@ mod tests {
 
     fn asked() -> Asks {
         let mut asks = Asks::default();
-        assert!(asks.locate(RequestId(7), &key(), seconds(100, 145)));
+        assert!(asks.locate(RequestId(7), &key(), seconds(100, 145), seconds(98, 147)));
         asks
     }
 
@@ -194,7 +205,7 @@ mod tests {
         asks.due(now(0).monotonic);
         assert_eq!(asks.located(&key().device, &answer(&[seconds(99, 120)], Some(120))), None);
         let question = asks.due(now(0).monotonic).remove(0);
-        let range = seconds(120, 145);
+        let range = seconds(120, 147);
         assert_eq!(question, Question::Locate { request: RequestId(7), key: key(), range });
         let answered = asks.located(&key().device, &answer(&[seconds(120, 140)], None)).unwrap();
         assert_eq!(answered.not_found, seconds(140, 145).into());
@@ -203,7 +214,7 @@ mod tests {
     #[test]
     fn an_answer_that_goes_nowhere_does_not_ask_for_ever() {
         let mut asks = asked();
-        assert!(asks.located(&key().device, &answer(&[], Some(100))).is_some());
+        assert!(asks.located(&key().device, &answer(&[], Some(98))).is_some());
     }
 
     #[test]
@@ -216,19 +227,20 @@ mod tests {
     #[test]
     fn parts_of_other_times_or_absurd_sizes_are_no_answer() {
         let asks = asked();
-        let plausible = |part: &Part| asks.is_plausible(RequestId(7), part);
-        assert!(plausible(&part(seconds(99, 146))));
-        assert!(!plausible(&part(seconds(0, 100))));
-        assert!(!plausible(&Part { end: 1, ..part(seconds(99, 146)) }));
-        assert!(!plausible(&Part { end: u64::MAX, ..part(seconds(99, 146)) }));
-        assert!(!asks.is_plausible(RequestId(8), &part(seconds(99, 146))));
+        let answers = |part: &Part| asks.answers(RequestId(7), part);
+        assert_eq!(answers(&part(seconds(97, 146))), Some(seconds(98, 146)));
+        assert_eq!(answers(&part(seconds(98, 99))), Some(seconds(98, 99)), "of a margin");
+        assert_eq!(answers(&part(seconds(0, 98))), None);
+        assert_eq!(answers(&Part { end: 1, ..part(seconds(99, 146)) }), None);
+        assert_eq!(answers(&Part { end: u64::MAX, ..part(seconds(99, 146)) }), None);
+        assert_eq!(asks.answers(RequestId(8), &part(seconds(99, 146))), None);
     }
 
     #[test]
     fn the_same_range_is_not_asked_for_twice_at_once() {
         let mut asks = asked();
-        assert!(!asks.locate(RequestId(8), &key(), seconds(140, 150)));
+        assert!(!asks.locate(RequestId(8), &key(), seconds(140, 150), seconds(140, 150)));
         asks.forget(&key().device);
-        assert!(asks.locate(RequestId(8), &key(), seconds(140, 150)));
+        assert!(asks.locate(RequestId(8), &key(), seconds(140, 150), seconds(140, 150)));
     }
 }

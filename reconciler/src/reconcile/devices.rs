@@ -3,11 +3,14 @@
 use protocol::dropped::Cause;
 use protocol::envelope;
 use protocol::message::{
-    Ask, AskBody, CoverageReport, DeviceId, Located, Presence, Refusable, RefusedReason, Tell,
+    Ask, AskBody, CoverageReport, DeviceId, Located, Presence, Refusable, RefusedReason,
+    ServerTime, Tell,
 };
 use protocol::topic::Topic;
+use sdcard_indexer::time::TimeRange;
 
 use super::asks::{Answered, Question};
+use super::stream::Stream;
 use super::{ASK_EXPIRY, Action, Core, Event};
 use crate::fleet::{Change, Holding, MOST_STREAMS, StreamKey};
 use crate::ledger::{DeviceRecord, Entry, PartId, PartRecord};
@@ -39,6 +42,11 @@ impl Core {
             }
             Topic::Coverage(device) => {
                 if let Some(report) = self.unusable.decode::<CoverageReport>(topic, payload) {
+                    let key = StreamKey { device: device.clone(), stream: report.stream.clone() };
+                    let report = match self.streams.get(&key) {
+                        Some(stream) => stream.offsets.report_to_archive(report),
+                        None => report,
+                    };
                     let changes = self.fleet.coverage(device, &report, self.now);
                     self.follow(changes);
                 }
@@ -70,10 +78,12 @@ impl Core {
                 Change::CameOnline(device) => {
                     tracing::info!(%device, "online");
                     self.is_present(&device);
+                    self.tell_time(&device);
                     self.asks.want_coverage(&device);
                     self.say(Event::Online(device));
                 }
                 Change::StillOnline(device) => {
+                    self.tell_time(&device);
                     let session = self.fleet.session(&device).cloned();
                     self.command(PullCommand::Session { device, session });
                 }
@@ -130,12 +140,30 @@ impl Core {
         let (device, body) = match question {
             Question::Coverage { device } => (device, AskBody::Coverage),
             Question::Locate { request, key, range } => {
+                let range = self.by_device(&key, range);
                 (key.device, AskBody::Locate { request, stream: key.stream, range })
             }
             Question::List { request, key, range } => {
+                let range = self.by_device(&key, range);
                 (key.device, AskBody::List { request, stream: key.stream, range })
             }
         };
+        self.order(device, body);
+    }
+
+    /// As the device's own clock has it.
+    fn by_device(&self, key: &StreamKey, range: TimeRange) -> TimeRange {
+        self.streams.get(key).map_or(range, |stream| stream.offsets.range_to_device(range))
+    }
+
+    /// A device whose clock nobody has set learns from it when it recorded what.
+    fn tell_time(&mut self, device: &DeviceId) {
+        let Some(session) = self.fleet.session(device) else { return };
+        let time = ServerTime { sampled: session.clock().boottime, utc: self.now.wall };
+        self.order(device.clone(), AskBody::Time(time));
+    }
+
+    fn order(&mut self, device: DeviceId, body: AskBody) {
         let Some(session) = self.fleet.session(&device) else { return };
         let ask = Ask {
             server: self.config.server.id.clone(),
@@ -154,7 +182,19 @@ impl Core {
 
     pub(super) fn see_answer(&mut self, device: &DeviceId, tell: Tell) {
         match tell {
-            Tell::Located(located) => self.see_located(device, &located),
+            Tell::Located(mut located) => {
+                let key = StreamKey { device: device.clone(), stream: located.stream.clone() };
+                if let Some(Stream { offsets, .. }) = self.streams.get(&key) {
+                    located.next = located.next.map(|next| offsets.to_archive(next));
+                    for part in &mut located.parts {
+                        let error_ns = offsets.at(part.range.start()).map(|known| known.error_ns);
+                        let error_ns = error_ns.map_or(u64::MAX, i64::unsigned_abs);
+                        part.uncertainty_ns = part.uncertainty_ns.min(error_ns);
+                        part.range = offsets.range_to_archive(part.range);
+                    }
+                }
+                self.see_located(device, &located);
+            }
             // The question stays out, and is asked again.
             Tell::Refused { what: Refusable::Request(_), reason: RefusedReason::Busy } => {}
             Tell::Refused { what: Refusable::Request(request), .. }
@@ -166,8 +206,14 @@ impl Core {
             }
             // Of a transfer that nobody here knows any more.
             Tell::Refused { .. } | Tell::Accepted { .. } | Tell::End { .. } => {}
-            Tell::Listed(listed) => {
+            Tell::Listed(mut listed) => {
                 let key = StreamKey { device: device.clone(), stream: listed.stream.clone() };
+                if let Some(Stream { offsets, .. }) = self.streams.get(&key) {
+                    listed.next = listed.next.map(|next| offsets.to_archive(next));
+                    for segment in &mut listed.segments {
+                        segment.range = offsets.range_to_archive(segment.range);
+                    }
+                }
                 self.see_listed(&key, listed);
             }
         }
@@ -181,18 +227,21 @@ impl Core {
         for part in &located.parts {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
             stream.was_found(part.range);
-            if !self.asks.is_plausible(located.request, part) {
+            let Some(answered) = self.asks.answers(located.request, part) else {
                 let topic = Topic::Tell(device.clone(), self.config.server.id.clone());
                 self.unusable.drop(Cause::Malformed, &topic, &"a part that answers no question");
                 continue;
-            }
-            if stream.has(part) {
+            };
+            if stream.has(part, answered) {
                 continue;
             }
             self.last_part += 1;
             let id = PartId(self.last_part);
             tracing::info!(stream = %key, part = id.0, range = %part.range, bytes = part.end - part.start, "located");
+            let by_device = stream.offsets.to_device(part.range.start());
+            let offset_ns = part.range.start().nanos_from(by_device);
             let record = PartRecord::located(id, key.clone(), part.clone(), self.now.wall);
+            let record = PartRecord { offset_ns, ..record };
             self.queueing.located(&record);
             self.update(record);
         }

@@ -98,7 +98,7 @@ impl Reconciler {
         spool: Spool,
         ports: Ports,
     ) -> Result<Self, LedgerError> {
-        let (merger, merged) = Merger::new(&config, layout, spool.clone());
+        let (merger, merged) = Merger::new(&config, layout, spool.clone(), ports.archive.clone());
         let archive = config.archive.clone();
         let random = StdRng::from_rng(&mut rand::rng());
         let (core, actions) = Core::resume(config, ledger.memory().await?, random, clock.now());

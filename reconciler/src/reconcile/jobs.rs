@@ -30,6 +30,9 @@ impl Core {
         let open = self.jobs.values().filter(|job| job.state == JobState::Open).count();
         if range.is_empty() {
             return Err(OrderError::EmptyRange);
+        } else if range.duration() <= self.config.archive.join_tolerance() {
+            // All of it would be taken for archived, or none of it for missing.
+            return Err(OrderError::ShortRange(range.duration()));
         } else if range.start() > self.now.wall {
             return Err(OrderError::FutureRange(range.start()));
         } else if deadline <= self.now.wall {
@@ -223,7 +226,10 @@ mod tests {
     const TOLERANCE: Duration = Duration::from_millis(500);
 
     fn archived(range: TimeRange) -> Stretch {
-        Stretch { range, state: State::Archived { by: Recorder::Edge, proof: Proof::Digest } }
+        Stretch {
+            range,
+            state: State::Archived { by: Recorder::Edge, proof: Proof::Digest, uncertainty_ns: 0 },
+        }
     }
 
     fn missing(millis: u64) -> Stretch {

@@ -3,19 +3,24 @@
 //! It writes no ledger and decides nothing. Between writing a piece and giving it its name it says what it has
 //! written, so that the ledger knows it first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sdcard_indexer::cut::PartMedia;
 use sdcard_indexer::layout::Layout;
 use sdcard_indexer::readable::explain;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::meeting;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::fleet::StreamKey;
 use crate::ledger::{PartId, PartRecord, Piece};
 use crate::merge::{self, PieceRequest, Publication, Recovery, WrittenPiece};
+use crate::offset::Learned;
 use crate::spool::Spool;
 
 /// Results that may wait for the main task.
@@ -24,8 +29,9 @@ const RESULTS: usize = 16;
 /// One step on the way from the spool into the archive.
 #[derive(Clone, Debug)]
 pub enum MergeStep {
-    /// Make a piece of what the spool holds of a part.
-    Write { record: Box<PartRecord> },
+    /// Make a piece of what the spool holds of a part, and find out how it meets the live recordings around it:
+    /// all of the archive's files but these pieces.
+    Write { record: Box<PartRecord>, pieces: BTreeSet<PathBuf> },
     /// Give the piece that was written its name.
     Publish { key: StreamKey, part: PartId },
     /// Find out how far a piece came before the server was stopped.
@@ -33,8 +39,8 @@ pub enum MergeStep {
 }
 
 impl MergeStep {
-    pub fn write(record: &PartRecord) -> Self {
-        MergeStep::Write { record: Box::new(record.clone()) }
+    pub fn write(record: &PartRecord, pieces: BTreeSet<PathBuf>) -> Self {
+        MergeStep::Write { record: Box::new(record.clone()), pieces }
     }
 
     pub fn recover(record: &PartRecord) -> Self {
@@ -50,6 +56,8 @@ pub enum Merged {
         key: StreamKey,
         part: PartId,
         piece: Piece,
+        /// What its seams tell of the device's clock.
+        learned: Vec<Learned>,
     },
     /// It stands in the archive.
     Published {
@@ -86,6 +94,7 @@ pub(super) struct Merger {
     config: Arc<Config>,
     layout: Layout,
     spool: Spool,
+    archive: Archive,
     results: mpsc::Sender<Merged>,
     /// Pieces that have no name yet.
     written: Arc<Mutex<BTreeMap<PartId, WrittenPiece>>>,
@@ -94,12 +103,18 @@ pub(super) struct Merger {
 }
 
 impl Merger {
-    pub fn new(config: &Config, layout: Layout, spool: Spool) -> (Self, mpsc::Receiver<Merged>) {
+    pub fn new(
+        config: &Config,
+        layout: Layout,
+        spool: Spool,
+        archive: Archive,
+    ) -> (Self, mpsc::Receiver<Merged>) {
         let (results, merged) = mpsc::channel(RESULTS);
         let merger = Merger {
             config: Arc::new(config.clone()),
             layout,
             spool,
+            archive,
             results,
             written: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
@@ -109,16 +124,17 @@ impl Merger {
 
     pub fn begin(&self, step: MergeStep) {
         match step {
-            MergeStep::Write { record } => self.write(*record),
+            MergeStep::Write { record, pieces } => self.write(*record, pieces),
             MergeStep::Publish { key, part } => self.publish(key, part),
             MergeStep::Recover { record } => self.recover(*record),
         }
     }
 
-    fn write(&self, record: PartRecord) {
+    fn write(&self, record: PartRecord, others: BTreeSet<PathBuf>) {
         let directory = self.config.archive.stream_path(&record.key);
         let (config, layout) = (self.config.clone(), self.layout.clone());
-        let (spool, pieces) = (self.spool.clone(), self.written.clone());
+        let (spool, archive, pieces) =
+            (self.spool.clone(), self.archive.clone(), self.written.clone());
         self.work(record.key.clone(), record.id, move || {
             let (key, part) = (record.key, record.id);
             let media = PartMedia::decode(&record.part.media)?;
@@ -134,7 +150,14 @@ impl Merger {
                 held_bytes: spooled.metadata()?.len(),
             };
             let written = merge::write_piece(&request, &mut spooled)?;
-            Ok(hold(&pieces, key, part, written))
+            let uncertainty = Duration::from_nanos(record.part.uncertainty_ns);
+            let others = others.iter().map(|path| config.archive.root.join(path)).collect();
+            let near = |range| archive.near(&key, range);
+            let met =
+                meeting::meet(written.piece(), &written.hidden_path(), uncertainty, &others, near);
+            let learned = met.learned.iter().map(|learned| learned.of(record.offset_ns)).collect();
+            let written = written.placed(met.range, met.seams)?;
+            Ok(hold(&pieces, key, part, written, learned))
         });
     }
 
@@ -144,7 +167,9 @@ impl Merger {
             let written = pieces.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
             match written.map(WrittenPiece::publish).transpose()? {
                 Some(Publication::Placed(_)) => Ok(Merged::Published { key, part }),
-                Some(Publication::NameTaken(written)) => Ok(hold(&pieces, key, part, *written)),
+                Some(Publication::NameTaken(written)) => {
+                    Ok(hold(&pieces, key, part, *written, Vec::new()))
+                }
                 None => Ok(Merged::Redo { key, part, spooled: true }),
             }
         });
@@ -194,8 +219,9 @@ fn hold(
     key: StreamKey,
     part: PartId,
     written: WrittenPiece,
+    learned: Vec<Learned>,
 ) -> Merged {
     let piece = written.piece().clone();
     pieces.lock().unwrap_or_else(PoisonError::into_inner).insert(part, written);
-    Merged::Written { key, part, piece }
+    Merged::Written { key, part, piece, learned }
 }

@@ -5,7 +5,7 @@
 //! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
 //! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `jobs` and `runs` keep
 //! what people and policies have asked for, `orders` answers people. [`driver`] carries the actions out;
-//! `merging` does the file work.
+//! `merging` does the file work, `meeting` a part of it.
 //!
 //! An action is carried out only once all before it are, and what is to be remembered is durable by then:
 //! a server may be stopped between any two of them.
@@ -14,6 +14,7 @@ mod asks;
 mod devices;
 pub mod driver;
 mod jobs;
+mod meeting;
 mod merging;
 mod orders;
 mod parts;
@@ -24,6 +25,7 @@ mod stream;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,25 +43,31 @@ use crate::ledger::{
     Entry, Memory, PartId, PartRecord, PartState, Piece, StreamRecord, TimelineRecord,
 };
 use crate::link::{Inbound, Outbound, Unusable};
+use crate::offset::Offsets;
 use crate::order::{Answer, Order, OrderError};
 use crate::plan::{Rules, Step};
 use crate::policy::Policies;
 use crate::pull::puller::{PullCommand, PullEvent};
 use crate::run::{Run, RunId};
 use crate::time::{MonotonicMicros, Now};
-use crate::timeline::{Completeness, Stretch};
+use crate::timeline::{Completeness, Facts, Stretch};
 
 use asks::Asks;
 use queueing::Queueing;
 use searches::Searches;
-use stream::Stream;
+use stream::{Stream, Wanted};
 
 pub use merging::{MergeStep, Merged};
 
-/// How often the live edge of every timeline is looked at; what changes is looked at at once.
+/// How often a stream is looked at of which the device that is there could fill something; what changes is looked at
+/// at once.
 const EVALUATE: Duration = Duration::from_secs(1);
-/// A timeline that only grows is written to the ledger no more often than this.
+/// How often any other is: there, time alone changes nothing but where the timeline ends.
+const EVALUATE_QUIET: Duration = Duration::from_secs(5);
+/// A timeline that only grows is written to the ledger no more often than this,
 const TIMELINE_PAUSE: Duration = Duration::from_secs(5);
+/// and of all streams together no more than so many a second.
+const GROWN_TIMELINES_PER_SECOND: u64 = 200;
 /// A question is void after this long on the device's own clock.
 const ASK_EXPIRY: Duration = Duration::from_secs(30);
 
@@ -239,15 +247,18 @@ impl Core {
     }
 
     fn take_up(&mut self, record: StreamRecord) {
-        let StreamRecord { key, expected_from, holding, verdicts, parts } = record;
+        let StreamRecord { key, expected_from, holding, offsets, verdicts, parts } = record;
         let mut stream = Stream::new(key.clone(), expected_from);
         stream.verdicts = verdicts;
+        stream.offsets = offsets;
         if let Some(holding) = holding {
             self.fleet.remember(&key, holding);
         }
+        let piece = |record: &PartRecord| Some(record.piece.as_ref()?.path.clone());
+        let pieces: BTreeSet<PathBuf> = parts.iter().filter_map(piece).collect();
         for record in &parts {
             let step = match record.state {
-                PartState::Pulled => MergeStep::write(record),
+                PartState::Pulled => MergeStep::write(record, pieces.clone()),
                 PartState::Publishing => MergeStep::recover(record),
                 PartState::Pulling | PartState::Archived | PartState::Abandoned => continue,
             };
@@ -269,6 +280,7 @@ impl Core {
             key: key.clone(),
             expected_from,
             holding: None,
+            offsets: Offsets::default(),
             verdicts: Vec::new(),
             parts: Vec::new(),
         });
@@ -312,16 +324,31 @@ impl Core {
 
     /// Looks at one stream anew: concludes, asks, forgets, shows.
     fn evaluate(&mut self, key: &StreamKey) {
-        let (now, rules) = (self.now, self.rules());
-        let is_fixed = self.is_fixed(key);
-        let Some(wanted) = self.wanted(key) else { return };
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(mut wanted) = self.wanted(key) else { return };
+        if let Some(mut facts) = self.facts(key, &wanted) {
+            if self.act_on(key, &wanted, &facts) {
+                let Some(changed) = self.wanted(key) else { return };
+                wanted = changed;
+                let Some(changed) = self.facts(key, &wanted) else { return };
+                facts = changed;
+            }
+            self.forget_unwanted(key, &wanted);
+            let stretches = facts.timeline();
+            self.look_again(key, &stretches);
+            self.follow_jobs(key, &stretches);
+            self.show(key, stretches);
+        }
+    }
+
+    /// Concludes and asks, by a fresh word of the device. True where that changes the facts.
+    fn act_on(&mut self, key: &StreamKey, wanted: &Wanted, facts: &Facts) -> bool {
+        let (now, rules, is_fixed) = (self.now, self.rules(), self.is_fixed(key));
         let mut entries = Vec::new();
         if let Some(holding) = self.fleet.fresh_holding(key)
-            && let Some(facts) = stream.facts(&wanted, Some(holding), true, rules.join_tolerance)
+            && let Some(stream) = self.streams.get_mut(key)
         {
             let mut concluded = false;
-            for step in stream.plan(&facts, &wanted, holding, rules, now.monotonic) {
+            for step in stream.plan(facts, wanted, holding, rules, now.monotonic) {
                 match step {
                     Step::Conclude(verdict) if stream.begins_later(&verdict) && !is_fixed => {
                         let expected_from = verdict.range.end();
@@ -329,7 +356,9 @@ impl Core {
                         entries.push(Entry::Stream { key: key.clone(), expected_from });
                     }
                     Step::Locate(range) => {
-                        self.asks.locate(RequestId(self.random.random()), key, range);
+                        let request = RequestId(self.random.random());
+                        let asked = stream.with_margins(range, self.config.archive.seam_margin());
+                        self.asks.locate(request, key, range, asked);
                     }
                     Step::Conclude(verdict) => {
                         tracing::info!(stream = %key, range = %verdict.range, state = %verdict.state, "concluded");
@@ -342,22 +371,32 @@ impl Core {
                 entries.push(stream.verdicts_entry());
             }
         }
+        let changed = !entries.is_empty();
         self.actions.extend(entries.into_iter().map(Action::Record));
-        self.forget_unwanted(key);
-        if let Some(stretches) = self.timeline(key) {
-            self.follow_jobs(key, &stretches);
-            self.show(key, stretches);
+        changed
+    }
+
+    /// When time alone may bring something to do.
+    fn look_again(&mut self, key: &StreamKey, stretches: &[Stretch]) {
+        let is_there = self.fleet.session(&key.device).is_some();
+        let is_whole = || stretches.iter().all(|stretch| stretch.state.is_settled());
+        let pause = if is_there && !is_whole() { EVALUATE } else { EVALUATE_QUIET };
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.look_at = self.now.monotonic.after(pause);
         }
+    }
+
+    fn facts(&self, key: &StreamKey, wanted: &Wanted) -> Option<Facts> {
+        let holding = self.fleet.holding(key);
+        let is_online = self.fleet.session(&key.device).is_some();
+        let tolerance = self.config.archive.join_tolerance();
+        self.streams.get(key)?.facts(wanted, holding, is_online, tolerance)
     }
 
     /// Every instant that is expected or asked for, by its state; `None` until the archive was read.
     fn timeline(&self, key: &StreamKey) -> Option<Vec<Stretch>> {
         let wanted = self.wanted(key)?;
-        let holding = self.fleet.holding(key);
-        let is_online = self.fleet.session(&key.device).is_some();
-        let tolerance = self.config.archive.join_tolerance();
-        let facts = self.streams.get(key)?.facts(&wanted, holding, is_online, tolerance)?;
-        Some(facts.timeline())
+        Some(self.facts(key, &wanted)?.timeline())
     }
 
     /// Tells the ledger and the watchers, where there is something new to tell.
@@ -365,7 +404,8 @@ impl Core {
         let Now { wall, monotonic } = self.now;
         let shown = self.shown.get(key);
         let is_news = shown.is_none_or(|shown| differs(&shown.stretches, &stretches));
-        let is_due = |shown: &Shown| monotonic.since(shown.written) >= TIMELINE_PAUSE;
+        let share = Duration::from_secs(self.streams.len() as u64 / GROWN_TIMELINES_PER_SECOND);
+        let is_due = |shown: &Shown| monotonic.since(shown.written) >= TIMELINE_PAUSE.max(share);
         if !is_news && !shown.is_some_and(is_due) {
             return;
         }
@@ -389,13 +429,20 @@ impl Core {
         keys.iter().for_each(|key| self.evaluate(key));
     }
 
+    fn evaluate_due(&mut self) {
+        let due = self.streams.values().filter(|stream| stream.look_at <= self.now.monotonic);
+        let due: Vec<StreamKey> = due.map(|stream| stream.key.clone()).collect();
+        due.iter().for_each(|key| self.evaluate(key));
+    }
+
     fn tick(&mut self) {
         let silent = self.fleet.tick(self.now.monotonic);
         self.follow(silent);
         self.keep_runs();
         if self.now.monotonic.since(self.evaluated) >= EVALUATE {
             self.evaluated = self.now.monotonic;
-            self.evaluate_all();
+            self.see_devices();
+            self.evaluate_due();
         }
         self.expire_jobs();
         self.expire_searches();

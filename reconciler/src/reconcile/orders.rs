@@ -63,6 +63,7 @@ impl Core {
 
     fn policies_changed(&mut self) {
         self.keep_runs();
+        self.see_devices();
         self.evaluate_all();
         self.plan_pulls();
     }

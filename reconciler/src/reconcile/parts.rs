@@ -3,14 +3,18 @@
 use protocol::message::SealCheck;
 
 use super::merging::{MergeStep, Merged};
+use super::stream::Stream;
 use super::{Action, Core, Event};
 use crate::fleet::StreamKey;
-use crate::ledger::{PartRecord, PartState};
+use crate::ledger::{Entry, PartRecord, PartState};
+use crate::offset::Learned;
 use crate::pull::engine::Failure;
 use crate::pull::puller::PullEvent;
 use crate::retry::{Cause, Verdict};
 use crate::timeline::{Proof, State, Stretch};
 
+/// A device's coverage that is off by less is not asked for again.
+const WORTH_ASKING_AGAIN_NS: u64 = 50_000_000;
 /// Pulls that a card may spoil before what has come of the part is all that will come.
 const MOST_CARD_ERRORS: u32 = 3;
 
@@ -52,7 +56,9 @@ impl Core {
                 let Some(mut record) = self.part(&key, part) else { return };
                 record.count(traffic);
                 self.update(record);
-                self.forget_unwanted(&key);
+                if let Some(wanted) = self.wanted(&key) {
+                    self.forget_unwanted(&key, &wanted);
+                }
                 self.plan_pulls();
             }
         }
@@ -96,7 +102,8 @@ impl Core {
     }
 
     fn merge(&mut self, record: PartRecord) {
-        let step = MergeStep::write(&record);
+        let pieces = self.streams.get(&record.key).map(Stream::piece_paths).unwrap_or_default();
+        let step = MergeStep::write(&record, pieces);
         self.update(record);
         self.actions.push(Action::Merge(step));
     }
@@ -108,7 +115,7 @@ impl Core {
             if let Some(record) = stream.parts.get(&part)
                 && record.state == PartState::Pulled
             {
-                let step = MergeStep::write(record);
+                let step = MergeStep::write(record, stream.piece_paths());
                 stream.running.insert(part);
                 self.actions.push(Action::Merge(step));
             }
@@ -170,7 +177,8 @@ impl Core {
         let (key, part) = merged.of();
         let Some(mut record) = self.part(&key, part) else { return };
         match merged {
-            Merged::Written { piece, .. } => {
+            Merged::Written { piece, learned, .. } => {
+                self.learn(&key, &learned);
                 record.state = PartState::Publishing;
                 record.piece = Some(piece);
                 self.update(record);
@@ -193,6 +201,25 @@ impl Core {
                 record.piece = None;
                 self.failed(record, Cause::MergeFailed, &reason);
             }
+        }
+    }
+
+    /// What frames that both hold have told of the device's clock counts for all that it says from now on, and for
+    /// what it has said.
+    fn learn(&mut self, key: &StreamKey, learned: &[Learned]) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let mut moved = false;
+        for new in learned {
+            let before = stream.offsets.at(new.at).unwrap_or_default().offset_ns;
+            moved |= before.abs_diff(new.offset_ns) > WORTH_ASKING_AGAIN_NS;
+            stream.offsets.learn(*new);
+        }
+        if !learned.is_empty() {
+            let offsets = stream.offsets.clone();
+            self.record(Entry::Offsets { key: key.clone(), offsets });
+        }
+        if moved {
+            self.asks.want_coverage(&key.device);
         }
     }
 

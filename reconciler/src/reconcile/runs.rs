@@ -37,7 +37,6 @@ impl Core {
             .filter(|(policy, window)| self.is_new(policy, *window))
             .collect();
         due.into_iter().for_each(|(policy, window)| self.begin_run(policy, window));
-        self.see_devices();
     }
 
     /// A window is run once, whatever the clock does meanwhile. A run that a clock which was ahead has opened
@@ -103,7 +102,7 @@ impl Core {
     }
 
     /// Notes which devices of open runs are there.
-    fn see_devices(&mut self) {
+    pub(super) fn see_devices(&mut self) {
         let now = self.now.wall;
         for run in self.runs.values_mut().filter(|run| run.is_open()) {
             for key in self.streams.keys().filter(|key| self.policies.of(key).name == run.policy) {

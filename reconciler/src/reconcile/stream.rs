@@ -3,6 +3,7 @@
 //! Pure. Whatever changes here is written to the ledger by the driver before it is acted on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use protocol::message::Part;
@@ -13,9 +14,10 @@ use crate::archive::Archived;
 use crate::fleet::{Holding, StreamKey};
 use crate::ledger::{Entry, PartId, PartRecord, PartState};
 use crate::mode::Mode;
+use crate::offset::Offsets;
 use crate::plan::{self, Rules, Step};
 use crate::time::MonotonicMicros;
-use crate::timeline::{Facts, Proof, State, Stretch};
+use crate::timeline::{EdgePiece, Facts, State, Stretch};
 
 /// So many parts of a gap may be lost to a changing card before it counts as failed.
 const MOST_ABANDONED_PER_GAP: usize = 5;
@@ -53,10 +55,14 @@ pub struct Stream {
     pub expected_from: Timestamp,
     /// `None` until the archive was read: till then all of it would look like one hole.
     pub archived: Option<Archived>,
+    /// What its device's time lacks to the archive's.
+    pub offsets: Offsets,
     pub parts: BTreeMap<PartId, PartRecord>,
     /// Parts that are being pulled or merged right now.
     pub running: BTreeSet<PartId>,
     pub verdicts: Vec<Stretch>,
+    /// When it is to be looked at again, if nothing happens before.
+    pub look_at: MonotonicMicros,
     not_found: Vec<NotFound>,
     /// Pieces that were placed where something had been deleted, and which the archive's reader has not seen.
     unseen: BTreeSet<PartId>,
@@ -76,9 +82,11 @@ impl Stream {
             key,
             expected_from,
             archived: None,
+            offsets: Offsets::default(),
             parts: BTreeMap::new(),
             running: BTreeSet::new(),
             verdicts: Vec::new(),
+            look_at: MonotonicMicros::default(),
             not_found: Vec::new(),
             unseen: BTreeSet::new(),
         }
@@ -114,7 +122,7 @@ impl Stream {
     ) -> Option<Facts> {
         let archived = self.archived.as_ref()?;
         let pieces: Vec<_> = self.pieces(archived).collect();
-        let brought: Coverage = pieces.iter().map(|(range, _)| *range).collect();
+        let brought: Coverage = pieces.iter().map(|piece| piece.range).collect();
         let standing = wanted.expected.union(&brought).difference(&archived.removed);
         let expected = TimeRange::new(Timestamp::MIN, wanted.until)
             .map(|past| standing.union(&wanted.asked).clip(past));
@@ -140,19 +148,25 @@ impl Stream {
     }
 
     /// The merged pieces that still stand in the archive.
-    fn pieces<'a>(
-        &'a self,
-        archived: &'a Archived,
-    ) -> impl Iterator<Item = (TimeRange, Proof)> + 'a {
+    fn pieces<'a>(&'a self, archived: &'a Archived) -> impl Iterator<Item = EdgePiece> + 'a {
         let pieces = self.parts.values().filter(|record| record.state == PartState::Archived);
-        let pieces = pieces.filter_map(|record| Some((record, record.piece.as_ref()?.range)));
-        pieces.flat_map(|(record, range)| {
+        let pieces = pieces.filter_map(|record| Some((record, record.piece.as_ref()?)));
+        pieces.flat_map(|(record, piece)| {
+            let range = piece.range;
             let standing = match self.unseen.contains(&record.id) {
                 true => Coverage::from(range),
                 false => Coverage::from(range).difference(&archived.removed),
             };
-            standing.into_iter().map(move |range| (range, record.proof))
+            let uncertainty_ns = if piece.is_exact() { 0 } else { record.part.uncertainty_ns };
+            let proof = record.proof;
+            standing.into_iter().map(move |range| EdgePiece { range, proof, uncertainty_ns })
         })
+    }
+
+    /// Of all pieces that have, or may soon have, a name in the archive.
+    pub fn piece_paths(&self) -> BTreeSet<PathBuf> {
+        let pieces = self.parts.values().filter_map(|record| record.piece.as_ref());
+        pieces.map(|piece| piece.path.clone()).collect()
     }
 
     /// What to do about the gaps, by a fresh word of the device: what was asked for at once, the rest as its
@@ -222,9 +236,21 @@ impl Stream {
         abandoned.filter(|record| record.part.range.overlaps(&range)).count()
     }
 
-    /// True where the part, or one that overlaps it in the same bytes, is here or on its way already. A piece that
+    /// A gap, and this much on either side where the central recorder's footage meets it there.
+    pub fn with_margins(&self, gap: TimeRange, margin: Duration) -> TimeRange {
+        let Some(archived) = &self.archived else { return gap };
+        let pieces: Coverage = self.pieces(archived).map(|piece| piece.range).collect();
+        let live = archived.held.difference(&pieces);
+        let before = TimeRange::new(gap.start().saturating_sub(margin), gap.start());
+        let behind = TimeRange::new(gap.end(), gap.end().saturating_add(margin));
+        let margins = [before, behind].into_iter().flatten();
+        let meets = margins.filter(|margin| shares(&live, *margin));
+        meets.fold(gap, |whole, margin| whole.hull(&margin))
+    }
+
+    /// True where all that is `wanted` of the part is here in the same bytes, or on its way already. A piece that
     /// was deleted in the archive is not here any more.
-    pub fn has(&self, part: &Part) -> bool {
+    pub fn has(&self, part: &Part, wanted: TimeRange) -> bool {
         let removed = |record: &PartRecord| {
             let archived = self.archived.as_ref();
             let piece = record.piece.as_ref().filter(|_| record.state == PartState::Archived);
@@ -233,14 +259,15 @@ impl Stream {
                 .zip(piece)
                 .is_some_and(|(archived, piece)| shares(&archived.removed, piece.range))
         };
-        self.parts.values().any(|record| {
+        let same = self.parts.values().filter(|record| {
             let known = &record.part;
             record.state != PartState::Abandoned
                 && !removed(record)
                 && known.segment == part.segment
                 && known.version == part.version
                 && known.range.overlaps(&part.range)
-        })
+        });
+        same.map(|record| record.part.range).collect::<Coverage>().covers(wanted)
     }
 
     /// Before this nothing is known of, neither here nor on the card: the recording began later.
@@ -514,7 +541,8 @@ mod tests {
         stream.archive_holds(removed.clone());
         let mut merged = record(1, seconds(40, 60), PartState::Archived);
         let (path, digest, size_bytes) = ("x".into(), [0; 32], 1);
-        merged.piece = Some(Piece { path, digest, size_bytes, range: seconds(40, 60) });
+        merged.piece =
+            Some(Piece { path, digest, size_bytes, range: seconds(40, 60), seams: Vec::new() });
         stream.parts.insert(PartId(1), merged);
         stream.was_placed(PartId(1));
         let asked = Wanted { asked: seconds(40, 60).into(), ..wanted() };
@@ -523,7 +551,7 @@ mod tests {
             facts.gaps().clip(seconds(40, 60)).total()
         };
         assert_eq!(states(&stream), Duration::ZERO);
-        assert!(stream.has(&part(seconds(40, 60))));
+        assert!(stream.has(&part(seconds(40, 60)), seconds(40, 60)));
         // Seen, and deleted once more.
         let removed_again = removed.clone();
         let held = [seconds(40, 60), seconds(145, 300)].into_iter().collect();
@@ -531,7 +559,7 @@ mod tests {
         stream.archive_holds(Archived { held, removed });
         stream.archive_holds(removed_again);
         assert_eq!(states(&stream), Duration::from_secs(20));
-        assert!(!stream.has(&part(seconds(40, 60))));
+        assert!(!stream.has(&part(seconds(40, 60)), seconds(40, 60)));
     }
 
     #[test]

@@ -338,6 +338,17 @@ fn an_order_that_is_given_twice_is_one_job_with_the_later_deadline() {
 }
 
 #[test]
+fn a_range_that_clocks_are_rounded_by_is_no_job() {
+    let mut server = Server::start(SCHEDULED, Memory::default(), AFTERNOON);
+    let rounding = server.core.config.archive.join_tolerance();
+    let short = TimeRange::starting_at(at(SHIFT.0), rounding);
+    let refused = server.order(pull(short, AFTERNOON + 100));
+    assert!(matches!(refused, Err(OrderError::ShortRange(_))), "{refused:?}");
+    let longer = TimeRange::starting_at(at(SHIFT.0), rounding + Duration::from_millis(1));
+    server.order(pull(longer, AFTERNOON + 100)).unwrap();
+}
+
+#[test]
 fn a_job_waits_for_its_deadline_and_no_longer() {
     let mut server = Server::start(SCHEDULED, Memory::default(), AFTERNOON);
     let beyond = seconds(SHIFT.1 - 10, SHIFT.1 + 10);

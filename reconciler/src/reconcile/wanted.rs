@@ -50,11 +50,11 @@ impl Core {
 
     /// Waiting parts of which nothing is wanted any more: cancelled, or beyond what policies look for. What a
     /// policy expects and leaves to people to pull waits for nothing.
-    pub(super) fn forget_unwanted(&mut self, key: &StreamKey) {
-        let Some(Wanted { expected, asked, .. }) = self.wanted(key) else { return };
+    pub(super) fn forget_unwanted(&mut self, key: &StreamKey, wanted: &Wanted) {
+        let Wanted { expected, asked, .. } = wanted;
         let modes = &self.policies.of(key).modes;
         let pulls_by_itself = modes.contains(Mode::Online) || modes.contains(Mode::Scheduled);
-        let waited_for = if pulls_by_itself { expected.union(&asked) } else { asked };
+        let waited_for = if pulls_by_itself { expected.union(asked) } else { asked.clone() };
         let Some(stream) = self.streams.get_mut(key) else { return };
         for part in stream.unwanted(&waited_for) {
             stream.parts.remove(&part);

@@ -1,0 +1,92 @@
+//! Where a piece that has no name yet meets what was recorded live: frames that both hold tell when it is truly
+//! shown, and what the device's clock lacks.
+//!
+//! Reads files, near the piece's edges only, and changes none. Where nothing is found out, the piece stays where the
+//! device's time has put it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sdcard_indexer::time::{TimeRange, Timestamp};
+
+use crate::archive::ArchivedFile;
+use crate::ledger::{Piece, PieceSeam};
+use crate::offset::Learned;
+use crate::playback::{self, ArchivedSegment, SeamSearch};
+use crate::seam::{Edge, Meeting};
+use crate::timeline::Recorder;
+
+/// How a piece meets what was recorded live, and what follows.
+pub(super) struct Met {
+    /// When it is truly shown, on the archive's time.
+    pub range: TimeRange,
+    pub seams: Vec<PieceSeam>,
+    pub learned: Vec<Learned>,
+}
+
+/// Looks at both edges of a piece that has no name yet. `others` are the archive's other pieces: what a card gave
+/// tells nothing of the live recorder's clock.
+pub(super) fn meet(
+    piece: &Piece,
+    hidden: &Path,
+    uncertainty: Duration,
+    others: &BTreeSet<PathBuf>,
+    near: impl FnOnce(TimeRange) -> Vec<ArchivedFile>,
+) -> Met {
+    let search = SeamSearch::default();
+    let around = search.lateness.saturating_add(uncertainty).saturating_add(search.margin);
+    let range = TimeRange::new(
+        piece.range.start().saturating_sub(around),
+        piece.range.end().saturating_add(around),
+    );
+    let files = near(range.unwrap_or(piece.range)).into_iter();
+    let live = files.filter(|file| !others.contains(&file.path)).map(|file| ArchivedSegment {
+        file: file.path,
+        range: file.range,
+        by: Recorder::Live,
+        uncertainty: file.uncertainty,
+    });
+    let own = ArchivedSegment {
+        file: hidden.to_owned(),
+        range: piece.range,
+        by: Recorder::Edge,
+        uncertainty,
+    };
+    let segments: Vec<ArchivedSegment> = live.chain([own]).collect();
+    let found = playback::find_seams(&segments, &search);
+    for attempt in &found.attempts {
+        let (edge, live) = (attempt.edge, attempt.live.display());
+        match &attempt.outcome {
+            Ok(meeting) => tracing::debug!(?edge, %live, seam = %meeting.seam(), "met"),
+            Err(reason) => tracing::debug!(?edge, %live, %reason, "not met"),
+        }
+    }
+    let met: Vec<(Edge, &Meeting)> =
+        found.seams.iter().map(|(edge, _, _, meeting)| (edge, meeting)).collect();
+    let at = |wanted: Edge| met.iter().find(|(edge, _)| *edge == wanted).map(|(_, one)| *one);
+    let (opening, closing) = (at(Edge::Opening), at(Edge::Closing));
+    let offset = |own: Option<&Meeting>, other: Option<&Meeting>| {
+        own.or(other).map_or(0, |meeting| meeting.offset.median_ns)
+    };
+    let moved = TimeRange::new(
+        piece.range.start().saturating_offset(offset(opening, closing)),
+        piece.range.end().saturating_offset(offset(closing, opening)),
+    );
+    let seam = |(edge, meeting): &(Edge, &Meeting)| PieceSeam { edge: *edge, seam: meeting.seam() };
+    Met {
+        range: moved.unwrap_or(piece.range),
+        seams: met.iter().map(seam).collect(),
+        learned: met.iter().filter_map(|(_, meeting)| learned_of(meeting)).collect(),
+    }
+}
+
+/// By the piece's clock, which is the device's with what was known of it already.
+fn learned_of(meeting: &Meeting) -> Option<Learned> {
+    let middle = meeting.samples.get(meeting.samples.len() / 2)?;
+    Some(Learned {
+        at: Timestamp::from_nanos(middle.card_time_ns),
+        offset_ns: meeting.offset.median_ns,
+        error_ns: i64::try_from(meeting.offset.error_ns).unwrap_or(i64::MAX),
+    })
+}
