@@ -3,7 +3,7 @@
 //! Cameras that record ([`camera`]) from one committed clip ([`clip`]), cards as they come out of the
 //! field ([`cards`]), footage whose every frame is known ([`media`]), a link that is slow, far away or
 //! gone ([`link`]), the real binaries and broker as child processes ([`process`], [`mosquitto`],
-//! [`artifacts`]), all of that put together ([`installation`], or [`depot`] with many devices), and somebody on the broker who means no good
+//! [`artifacts`]), a camera and a central recorder that record the same encoder at the same time ([`rig`]), all of that put together ([`installation`], or [`depot`] with many devices), and somebody on the broker who means no good
 //! ([`stranger`]).
 //!
 //! Nothing here waits for a state by sleeping, and nothing outlives the value that started it.
@@ -19,5 +19,6 @@ pub mod media;
 pub mod mosquitto;
 pub mod naming;
 pub mod process;
+pub mod rig;
 pub mod simulation;
 pub mod stranger;

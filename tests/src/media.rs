@@ -142,13 +142,37 @@ fn listed_frames(listing: &str) -> Option<Vec<Frame>> {
 }
 
 /// Runs ffmpeg; answers what it wrote to its output.
-fn ffmpeg<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn ffmpeg<A: AsRef<OsStr>>(
+    arguments: impl IntoIterator<Item = A>,
+) -> anyhow::Result<Vec<u8>> {
     let mut command = Command::new(tool("ffmpeg")?);
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]).args(arguments);
     let output = command.output().context("ffmpeg cannot be run")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed: {complaint}");
     Ok(output.stdout)
+}
+
+/// What ffmpeg makes of `encoding`, kept in the target directory: made once, by whichever test comes first.
+pub(crate) fn encoded(name: &str, extension: &str, encoding: &[String]) -> anyhow::Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    encoding.hash(&mut hasher);
+    let target = profile_directory()?;
+    let target = target.parent().context("a profile lies in a target directory")?;
+    let directory = target.join("tmp/footage");
+    fs::create_dir_all(&directory).context("a directory for footage")?;
+    let path = directory.join(format!("{name}-{:016x}.{extension}", hasher.finish()));
+
+    let lock = File::create(path.with_extension("lock")).context("a lock for footage")?;
+    lock.lock().context("locking footage")?;
+    if !path.exists() {
+        let suffix = format!(".{extension}");
+        let fresh = tempfile::Builder::new().suffix(&suffix).tempfile_in(&directory)?;
+        let arguments = encoding.iter().map(OsStr::new).chain([fresh.path().as_os_str()]);
+        ffmpeg(arguments)?;
+        fresh.persist(&path)?;
+    }
+    Ok(path)
 }
 
 /// A whole recording in one plain MP4, and what is in it.
@@ -164,23 +188,7 @@ pub struct Reference {
 impl Reference {
     /// Encodes what `spec` asks for, or finds what an earlier test has encoded.
     pub fn encode(spec: Spec) -> anyhow::Result<Reference> {
-        let encoding = spec.encoding();
-        let mut hasher = DefaultHasher::new();
-        encoding.hash(&mut hasher);
-        let target = profile_directory()?;
-        let target = target.parent().context("a profile lies in a target directory")?;
-        let directory = target.join("tmp/footage");
-        fs::create_dir_all(&directory).context("a directory for footage")?;
-        let path = directory.join(format!("{:?}-{:016x}.mp4", spec.codec, hasher.finish()));
-
-        let lock = File::create(path.with_extension("lock")).context("a lock for footage")?;
-        lock.lock().context("locking footage")?;
-        if !path.exists() {
-            let fresh = tempfile::Builder::new().suffix(".mp4").tempfile_in(&directory)?;
-            let arguments = encoding.iter().map(OsStr::new).chain([fresh.path().as_os_str()]);
-            ffmpeg(arguments)?;
-            fresh.persist(&path)?;
-        }
+        let path = encoded(&format!("{:?}", spec.codec), "mp4", &spec.encoding())?;
         let video = frames(&path, Form::Slices(spec.codec))?;
         Ok(Reference { path, codec: spec.codec, seconds: spec.seconds, video })
     }
@@ -263,7 +271,7 @@ impl Reference {
 }
 
 /// Fragmented: one fragment per GOP, and a `moov` that knows when each track begins. Plain: `moov` at the end.
-const fn movflags(container: Container) -> Option<&'static str> {
+pub(crate) const fn movflags(container: Container) -> Option<&'static str> {
     match container {
         Container::FragmentedMp4 => Some("+frag_keyframe+delay_moov+default_base_moof"),
         Container::Mp4 => Some("0"),
@@ -272,7 +280,7 @@ const fn movflags(container: Container) -> Option<&'static str> {
 }
 
 /// As ffmpeg calls it.
-const fn muxer(container: Container) -> &'static str {
+pub(crate) const fn muxer(container: Container) -> &'static str {
     match container {
         Container::FragmentedMp4 | Container::Mp4 => "mp4",
         Container::MpegTs => "mpegts",
@@ -280,7 +288,7 @@ const fn muxer(container: Container) -> &'static str {
     }
 }
 
-const fn extension(container: Container) -> &'static str {
+pub(crate) const fn extension(container: Container) -> &'static str {
     match container {
         Container::FragmentedMp4 | Container::Mp4 => "mp4",
         Container::MpegTs => "ts",

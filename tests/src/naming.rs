@@ -7,13 +7,15 @@ use std::path::PathBuf;
 
 use sdcard_indexer::time::Timestamp;
 
-/// A recorder's naming scheme. Names are in UTC and carry microseconds, so they are exact.
+/// A recorder's naming scheme, in UTC. Names that carry microseconds are exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Naming {
     /// MediaMTX's default, flat: `2026-11-23_10-00-00-000000.mp4`.
     MediaMtx,
     /// The same name under directories of day and hour: `2026-11-23/10/2026-11-23_10-00-00-000000.mp4`.
     DayHour,
+    /// ffmpeg's `-strftime`, which cuts off the fraction of the second: `2026-11-23_10-00-00.mp4`.
+    WholeSeconds,
 }
 
 impl Naming {
@@ -22,6 +24,7 @@ impl Naming {
         let pattern = match self {
             Naming::MediaMtx => "%Y-%m-%d_%H-%M-%S-%6f.mp4",
             Naming::DayHour => "%Y-%m-%d/%H/%Y-%m-%d_%H-%M-%S-%6f.mp4",
+            Naming::WholeSeconds => "%Y-%m-%d_%H-%M-%S.mp4",
         };
         start.to_jiff().strftime(pattern).to_string().into()
     }
@@ -31,6 +34,7 @@ impl Naming {
         match self {
             Naming::MediaMtx => "%Y-%m-%d_%H-%M-%S-%f.{mp4|ts|mkv}",
             Naming::DayHour => "%Y-%m-%d/%H/%Y-%m-%d_%H-%M-%S-%f.{mp4|ts|mkv}",
+            Naming::WholeSeconds => "%Y-%m-%d_%H-%M-%S.{mp4|ts|mkv}",
         }
     }
 }
@@ -42,12 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_carry_utc_to_the_microsecond() {
+    fn names_carry_utc_to_the_microsecond_or_the_second() {
         let start: Timestamp = "2026-11-23T10:00:07.25+02:00".parse().unwrap();
         assert_eq!(Naming::MediaMtx.path(start), Path::new("2026-11-23_08-00-07-250000.mp4"));
         assert_eq!(
             Naming::DayHour.path(start),
             Path::new("2026-11-23/08/2026-11-23_08-00-07-250000.mp4")
         );
+        assert_eq!(Naming::WholeSeconds.path(start), Path::new("2026-11-23_08-00-07.mp4"));
     }
 }

@@ -1,10 +1,17 @@
 //! Datagrams from the device, over the same line as its connections: a live stream beside a pull.
+//!
+//! What the line does it does to all; what else becomes of single ones on a path, loss and jitter, is a
+//! [`Fate`]'s affair. They are delayed and lost, never overtaken.
 
+use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -16,6 +23,40 @@ use super::{Direction, lock};
 const LARGEST_DATAGRAM_BYTES: usize = 65_535;
 /// Datagrams under way, for a lane whose rate does not bound them.
 const MOST_UNDER_WAY: usize = 65_536;
+
+/// What becomes of single datagrams, in the order in which they are sent.
+pub trait Fate: Send + Debug {
+    /// How much later than by the line alone this one arrives; `None`: never.
+    fn of(&mut self, datagram: &[u8]) -> Option<Duration>;
+}
+
+/// Loss and jitter at random: for the same seed and the same number of datagrams, always the same.
+#[derive(Debug)]
+pub struct Weather {
+    loss: f64,
+    jitter: Duration,
+    random: StdRng,
+}
+
+impl Weather {
+    /// Loses `loss` of all datagrams, from 0 to 1; delays the others by up to `jitter`.
+    pub fn new(loss: f64, jitter: Duration, seed: u64) -> Weather {
+        Weather { loss, jitter, random: StdRng::seed_from_u64(seed) }
+    }
+
+    /// Nothing is lost or delayed.
+    pub fn fair() -> Weather {
+        Weather::new(0.0, Duration::ZERO, 0)
+    }
+}
+
+impl Fate for Weather {
+    fn of(&mut self, _datagram: &[u8]) -> Option<Duration> {
+        // Both are drawn each time, so that one does not change what the other does.
+        let (lost, late): (f64, f64) = (self.random.random(), self.random.random());
+        (lost >= self.loss).then(|| self.jitter.mul_f64(late))
+    }
+}
 
 /// A one-way path through a link, from the device to one target. Dropping it ends it.
 #[derive(Debug)]
@@ -32,12 +73,16 @@ struct Counts {
 }
 
 impl Datagrams {
-    pub(super) async fn open(shared: Arc<Shared>, target: SocketAddr) -> anyhow::Result<Datagrams> {
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        target: SocketAddr,
+        fate: Box<dyn Fate>,
+    ) -> anyhow::Result<Datagrams> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let socket = socket.context("the link cannot receive datagrams")?;
         let address = socket.local_addr()?;
         let counts = Arc::new(Counts::default());
-        let forwarder = tokio::spawn(forward(shared, socket, target, Arc::clone(&counts)));
+        let forwarder = tokio::spawn(forward(shared, socket, target, fate, Arc::clone(&counts)));
         Ok(Datagrams { address, counts, forwarder })
     }
 
@@ -51,7 +96,7 @@ impl Datagrams {
         self.counts.passed.load(Ordering::Relaxed)
     }
 
-    /// How many found the buffer full, or the link down.
+    /// How many found the buffer full or the link down, or were lost by their fate.
     pub fn dropped(&self) -> u64 {
         self.counts.dropped.load(Ordering::Relaxed)
     }
@@ -63,7 +108,13 @@ impl Drop for Datagrams {
     }
 }
 
-async fn forward(shared: Arc<Shared>, socket: UdpSocket, target: SocketAddr, counts: Arc<Counts>) {
+async fn forward(
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    target: SocketAddr,
+    mut fate: Box<dyn Fate>,
+    counts: Arc<Counts>,
+) {
     let (sender, mut under_way) = mpsc::channel::<(Instant, Vec<u8>)>(MOST_UNDER_WAY);
     let drop_one = || {
         counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -75,11 +126,12 @@ async fn forward(shared: Arc<Shared>, socket: UdpSocket, target: SocketAddr, cou
             let Ok(bytes) = socket.recv(&mut buffer).await else { continue };
             let line = &shared.way(Direction::ToServer).line;
             let sent = shared.is_up().then(|| lock(line).send(Instant::now(), bytes));
-            let Some(Ok(arrives)) = sent else {
+            let late = fate.of(&buffer[..bytes]);
+            let (Some(Ok(arrives)), Some(late)) = (sent, late) else {
                 drop_one();
                 continue;
             };
-            if sender.try_send((arrives, buffer[..bytes].to_vec())).is_err() {
+            if sender.try_send((arrives + late, buffer[..bytes].to_vec())).is_err() {
                 drop_one();
             }
         }
@@ -99,8 +151,6 @@ async fn forward(shared: Arc<Shared>, socket: UdpSocket, target: SocketAddr, cou
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -119,10 +169,16 @@ mod tests {
     }
 
     async fn scene(lane: Lane) -> Scene {
+        scene_in(lane, Weather::fair()).await
+    }
+
+    async fn scene_in(lane: Lane, weather: Weather) -> Scene {
+        let fate = Box::new(weather);
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let link = Link::open(server.local_addr().unwrap(), Shape::symmetric(lane)).await.unwrap();
         let target = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let datagrams = link.datagrams(target.local_addr().unwrap()).await.unwrap();
+        let target_address = target.local_addr().unwrap();
+        let datagrams = link.datagrams(target_address, fate).await.unwrap();
         let device = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         device.connect(datagrams.address()).await.unwrap();
         Scene { link, server, datagrams, device, target }
@@ -192,5 +248,37 @@ mod tests {
         scene.link.restore();
         scene.device.send(b"kept").await.unwrap();
         assert_eq!(scene.received().await, b"kept");
+    }
+
+    #[test]
+    fn weather_is_the_same_for_the_same_seed_and_loses_what_it_is_told() {
+        let jitter = Duration::from_millis(30);
+        let fates = |seed| -> Vec<_> {
+            let mut weather = Weather::new(0.2, jitter, seed);
+            (0..10_000).map(|_| weather.of(&[])).collect()
+        };
+        let once = fates(1);
+        assert_eq!(once, fates(1));
+        assert_ne!(once, fates(2));
+        let lost = once.iter().filter(|late| late.is_none()).count();
+        assert!((1_800..2_200).contains(&lost), "{lost}");
+        assert!(once.iter().flatten().all(|late| *late < jitter));
+        assert!(once.iter().flatten().any(|late| *late > jitter / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_late_holds_up_what_comes_behind_it() {
+        let jitter = Duration::from_secs(10);
+        let scene = scene_in(Lane::CLEAR, Weather::new(0.0, jitter, 7)).await;
+        let latest = Weather::new(0.0, jitter, 7);
+        let latest = (0..4).scan(latest, |weather, _| weather.of(&[])).max().unwrap();
+        let sent = Instant::now();
+        for number in 0..4 {
+            scene.device.send(&[number]).await.unwrap();
+        }
+        for number in 0..4 {
+            assert_eq!(scene.received().await, [number]);
+        }
+        assert!(sent.elapsed() >= latest, "{:?}", sent.elapsed());
     }
 }

@@ -7,8 +7,8 @@
 //! in three ways, at once or after an exact number of bytes of its connections, and restored; and it counts
 //! what it carried.
 //!
-//! It emulates what TCP makes of a bad network, not the packets below: nothing is lost at random or
-//! overtaken, there are no headers, and acknowledgements wait for nobody.
+//! It emulates what TCP makes of a bad network, not the packets below: nothing of a connection is lost at
+//! random or overtaken, there are no headers, and acknowledgements wait for nobody.
 
 mod congestion;
 mod datagrams;
@@ -25,7 +25,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::datagrams::Datagrams;
+pub use self::datagrams::{Datagrams, Fate, Weather};
 pub use self::line::{BUFFER_BYTES, Lane};
 use self::shared::{Order, Shared};
 
@@ -100,9 +100,14 @@ impl Link {
         self.address
     }
 
-    /// A way for the device's datagrams to `target`, over the same line as its connections.
-    pub async fn datagrams(&self, target: SocketAddr) -> anyhow::Result<Datagrams> {
-        Datagrams::open(Arc::clone(&self.shared), target).await
+    /// A way for the device's datagrams to `target`, over the same line as its connections; `fate` decides on
+    /// each of them besides.
+    pub async fn datagrams(
+        &self,
+        target: SocketAddr,
+        fate: Box<dyn Fate>,
+    ) -> anyhow::Result<Datagrams> {
+        Datagrams::open(Arc::clone(&self.shared), target, fate).await
     }
 
     /// Takes the link down until [`Link::restore`]. Cutting a link that is down changes how it is down.

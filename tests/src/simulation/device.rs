@@ -210,6 +210,10 @@ impl World {
                 self.hand_to_card(number, CardCommand::Read { handle, part, length_bytes, keep });
             }
             Action::Close { handle } => drop(self.devices[number].cursors.remove(&handle)),
+            // A simulated card is told by the world when its clock is right.
+            Action::LearnTime(told) => {
+                self.trace.say(self.agenda.now(), || format!("device {number}: {told:?}"));
+            }
             Action::Note(fact) => {
                 self.trace.say(self.agenda.now(), || format!("device {number}: {fact:?}"));
             }

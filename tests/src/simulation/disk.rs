@@ -10,6 +10,7 @@ use reconciler::ledger::{
     DeviceRecord, Entry, Memory, PartId, PartRecord, Piece, REMEMBERED, StreamRecord,
     TimelineRecord,
 };
+use reconciler::offset::Offsets;
 use reconciler::policy::Policy;
 use reconciler::run::{Run, RunId};
 use reconciler::timeline::Stretch;
@@ -150,6 +151,7 @@ pub struct Ledger {
 pub struct Remembered {
     pub expected_from: Timestamp,
     pub holding: Option<Holding>,
+    pub offsets: Offsets,
     pub verdicts: Vec<Stretch>,
     pub parts: BTreeMap<PartId, PartRecord>,
     pub timeline: Option<TimelineRecord>,
@@ -165,6 +167,7 @@ impl Ledger {
                 let new = || Remembered {
                     expected_from,
                     holding: None,
+                    offsets: Offsets::default(),
                     verdicts: Vec::new(),
                     parts: BTreeMap::new(),
                     timeline: None,
@@ -174,6 +177,7 @@ impl Ledger {
             Entry::Holding { key, holding } => {
                 self.of(&key, |stream| stream.holding = Some(holding))
             }
+            Entry::Offsets { key, offsets } => self.of(&key, |stream| stream.offsets = offsets),
             Entry::Part(record) => {
                 self.last_part = self.last_part.max(record.id.0);
                 let key = record.key.clone();
@@ -222,6 +226,7 @@ impl Ledger {
                     key: key.clone(),
                     expected_from: stream.expected_from,
                     holding: stream.holding.clone(),
+                    offsets: stream.offsets.clone(),
                     verdicts: stream.verdicts.clone(),
                     parts: stream.parts.values().cloned().collect(),
                 })

@@ -166,6 +166,7 @@ pub struct Plan {
     /// From here on nothing goes wrong any more.
     pub quiet_at: Micros,
     pub settle_s: u64,
+    pub seam_margin_ms: u64,
     pub open_gap_s: u64,
     pub max_active_parts: usize,
     pub max_active_parts_per_device: usize,
@@ -203,6 +204,7 @@ impl Plan {
             faults: Vec::new(),
             quiet_at,
             settle_s: random.between(8, 16),
+            seam_margin_ms: if random.happens(0.5) { 2_000 } else { 0 },
             open_gap_s: random.between(20, 61),
             max_active_parts: random.between(1, 5) as usize,
             max_active_parts_per_device: random.between(1, 4) as usize,

@@ -72,6 +72,7 @@ fn plan(random: &mut Random) -> Plan {
         faults,
         quiet_at: RUN + WINDOW,
         settle_s: 15,
+        seam_margin_ms: 2_000,
         open_gap_s: 60,
         max_active_parts: 16,
         max_active_parts_per_device: 2,

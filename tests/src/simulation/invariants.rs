@@ -431,7 +431,8 @@ impl World {
         }
     }
 
-    /// Footage is in the archive once, but for a group of pictures at either side.
+    /// Footage is in the archive once, but for a group of pictures at either side and what is pulled for the seam: of
+    /// a short stretch between two holes, for both of them.
     pub fn check_piece(&mut self, key: &StreamKey, file: &PieceFile) {
         self.write_live();
         let now = self.now();
@@ -439,7 +440,8 @@ impl World {
         let range = file.piece.range;
         self.trace.say(now, || format!("{:?} is placed: {}", file.part, span(range)));
         let Some(archive) = self.archive.streams.get(key) else { return };
-        let pad = self.devices[number].plan.habit.gop() + SECOND / 10;
+        let seam = 2 * self.plan.seam_margin_ms * SECOND / 1_000;
+        let pad = self.devices[number].plan.habit.gop() + SECOND / 10 + seam;
         let inner = TimeRange::new(
             wall(micros(range.start()) + pad),
             wall(micros(range.end()).saturating_sub(pad)),

@@ -49,7 +49,7 @@ impl World {
                 part: record.id,
                 reason: "the archive's disk does not answer".into(),
             },
-            MergeStep::Write { record } => self.write_piece(&record),
+            MergeStep::Write { record, .. } => self.write_piece(&record),
             MergeStep::Publish { key, part } => self.publish_piece(key, part),
             MergeStep::Recover { record } => self.recover_piece(&record),
         };
@@ -76,7 +76,8 @@ impl World {
         }
         self.check_content(record, inode);
         let range = between(start, end);
-        let piece = Piece { path: name(&key, range, 0), digest, size_bytes: held, range };
+        let (path, seams) = (name(&key, range, 0), Vec::new());
+        let piece = Piece { path, digest, size_bytes: held, range, seams };
         self.archive.hidden.insert(piece.path.clone(), digest);
         self.hold(Written { key, piece, tried: 0 }, part)
     }
@@ -86,7 +87,7 @@ impl World {
         if let Some(server) = &mut self.server {
             server.written.insert(part, written);
         }
-        Merged::Written { key, part, piece }
+        Merged::Written { key, part, piece, learned: Vec::new() }
     }
 
     fn publish_piece(&mut self, key: StreamKey, part: PartId) -> Merged {

@@ -110,7 +110,7 @@ pub enum Happening {
 }
 
 /// Calls of the cores within one second of a world: far more than all of its chunks need.
-const MOST_TURNS: u64 = 60_000;
+const MOST_TURNS: u64 = 250_000;
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -411,10 +411,11 @@ fn device_id(number: usize) -> DeviceId {
 /// `gapless.toml` of this world.
 fn configuration(plan: &Plan) -> String {
     let mut text = format!(
-        "[archive]\nsettle_s = {}\nopen_gap_s = {}\n[pull]\nmax_active_parts = {}\n\
+        "[archive]\nsettle_s = {}\nopen_gap_s = {}\nseam_margin_ms = {}\n[pull]\nmax_active_parts = {}\n\
          max_active_parts_per_device = {}\nkbit_per_second = {}\n",
         plan.settle_s,
         plan.open_gap_s,
+        plan.seam_margin_ms,
         plan.max_active_parts,
         plan.max_active_parts_per_device,
         plan.kbit_per_second
