@@ -27,8 +27,8 @@ const NAMING: Naming = Naming::MediaMtx;
 const MEBIBYTE: u64 = 1 << 20;
 /// The agent hashes what is sealed at 8 MiB a second, once it is 10 s old.
 const HASHED_WITHIN: Duration = Duration::from_secs(300);
-/// Of each block of 1 MiB that is sealed, its digest is kept.
-const DIGEST_BYTES: u64 = 32;
+/// Of each block of 1 MiB that is sealed, its digest is kept, shortened.
+const DIGEST_BYTES: u64 = 16;
 
 #[derive(Parser, Debug)]
 struct Options {

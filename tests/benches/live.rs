@@ -18,7 +18,7 @@ use clap::Parser;
 use pulling::{Ear, Footage, PATIENCE, Said, merged};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::installation::{Installation, Setup};
-use tests::link::{Cut, Datagrams, Direction, Lane, Link, Shape};
+use tests::link::{Cut, Datagrams, Direction, Lane, Link, Shape, Weather};
 use tests::naming::Naming;
 use tests::process::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -137,7 +137,7 @@ impl Live {
     async fn start(link: &Link) -> anyhow::Result<Live> {
         let viewer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let camera = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let way = link.datagrams(viewer.local_addr()?).await?;
+        let way = link.datagrams(viewer.local_addr()?, Box::new(Weather::fair())).await?;
         camera.connect(way.address()).await?;
         let origin = Instant::now();
         let (sent, delays) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Vec<_>>>::default());

@@ -22,7 +22,8 @@ use tests::naming::Naming;
 const NAMING: Naming = Naming::MediaMtx;
 const LINK_BITS_PER_S: u64 = 20_000_000;
 /// 100 ms there and back.
-const FAR: Shape = Shape::symmetric(Lane::new(50, LINK_BITS_PER_S));
+const FAR: Shape =
+    Shape::symmetric(Lane { buffer_bytes: 250_000, ..Lane::new(50, LINK_BITS_PER_S) });
 
 #[derive(Parser, Debug)]
 struct Options {

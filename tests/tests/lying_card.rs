@@ -110,7 +110,7 @@ impl Scene {
 }
 
 fn edge(proof: Proof) -> State {
-    State::Archived { by: Recorder::Edge, proof }
+    State::Archived { by: Recorder::Edge, proof, uncertainty_ns: 0 }
 }
 
 #[tokio::test]

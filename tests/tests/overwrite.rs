@@ -96,7 +96,7 @@ fn seconds_in(timeline: &Timeline, wanted: impl Fn(&State) -> bool) -> Vec<(f64,
 }
 
 fn is_edge(proof: Proof) -> impl Fn(&State) -> bool {
-    move |state| *state == State::Archived { by: Recorder::Edge, proof }
+    move |state| matches!(state, State::Archived { by: Recorder::Edge, proof: found, .. } if *found == proof)
 }
 
 fn is_overwritten(state: &State) -> bool {

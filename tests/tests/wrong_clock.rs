@@ -1,5 +1,7 @@
-//! A body-worn camera that writes 1970 into its names: the agent sees each file being closed, and what it
-//! holds is archived at the minutes in which it was truly recorded.
+//! Cameras whose clock is wrong: what they hold is archived at the minutes in which it was truly recorded.
+//!
+//! One writes 1970 into its names, and the agent sees each file being closed. One is two hours ahead and reads
+//! plausibly, and nobody but the server knows.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use reconciler::timeline::{Recorder, State};
 use sdcard_indexer::clock::CLOSE_LAG;
 use sdcard_indexer::time::{TimeRange, Timestamp};
+use tests::artifacts::tool;
 use tests::cards::Card;
 use tests::clip::Clip;
 use tests::installation::{Installation, Setup, Timeline, amend};
@@ -45,8 +48,35 @@ fn whole_second(instant: Timestamp) -> Timestamp {
     Timestamp::from_unix_seconds(instant.as_nanos().div_euclid(1_000_000_000))
 }
 
+/// How far the clock is ahead that nobody has set.
+const AHEAD: Duration = Duration::from_secs(7_200);
+/// Of what a name places to a microsecond, and a server to half of what asking it took.
+const TOLD: Duration = Duration::from_millis(500);
+
 /// An installation whose agent judges clocks as it does by default, and watches.
 async fn watched(expected_from: Timestamp) -> (Installation, Process) {
+    let installation = installed(expected_from).await;
+    let mut agent = installation.start_agent().unwrap();
+    agent.line("card surveyed", DEADLINE).await.unwrap();
+    (installation, agent)
+}
+
+/// As [`watched`], on a device whose clock is [`AHEAD`] and marked by no time service.
+async fn watched_ahead(expected_from: Timestamp) -> (Installation, Process) {
+    let installation = installed(expected_from).await;
+    fs::remove_file(installation.root("synchronized")).unwrap();
+    let library = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
+    let library = library.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+    let library = library.into_iter().find(|path| path.exists());
+    let preload = format!("LD_PRELOAD={}", library.expect("apt-get install libfaketime").display());
+    let ahead = format!("FAKETIME=+{}", AHEAD.as_secs());
+    let environment = [preload.as_str(), &ahead, "FAKETIME_DONT_FAKE_MONOTONIC=1"];
+    let mut agent = installation.start_agent_under(&tool("env").unwrap(), &environment).unwrap();
+    agent.line("card surveyed", DEADLINE).await.unwrap();
+    (installation, agent)
+}
+
+async fn installed(expected_from: Timestamp) -> Installation {
     let setup = Setup { naming: NAMING, link: Shape::CLEAR, expected_from };
     let installation = Installation::set_up(&setup).await.unwrap();
     let mark = installation.root("synchronized");
@@ -56,21 +86,23 @@ async fn watched(expected_from: Timestamp) -> (Installation, Process) {
     );
     amend(&installation.agent_config(), &keys).unwrap();
     amend(&installation.server_config(), "[archive]\nsettle_s = 1").unwrap();
-    let mut agent = installation.start_agent().unwrap();
-    agent.line("card surveyed", DEADLINE).await.unwrap();
-    (installation, agent)
+    installation
 }
 
-/// Writes the segment under the name and the time of change that the wrong clock gives it, and closes it.
-/// Answers its path and the time that it truly shows.
-fn record_now(installation: &Installation) -> (PathBuf, TimeRange) {
-    let path = installation.card().join(NAMING.path(shown()));
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+/// Writes the segment under the name and the time of change that the wrong clock gives it, and closes it; the
+/// clock showed `shown` when it began. Answers its path and the time that it truly shows.
+fn record_now(
+    installation: &Installation,
+    shown: impl FnOnce(Timestamp) -> Timestamp,
+) -> (PathBuf, TimeRange) {
     let closed = now();
     let length = Duration::from_secs(SEGMENT_SECONDS.into());
     let start = closed.saturating_sub(length);
+    let shown = shown(start);
+    let path = installation.card().join(NAMING.path(shown));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
     file.write_all(&Clip::committed().segment(start, SEGMENT_SECONDS)).unwrap();
-    let changed = shown().saturating_add(length).since(Timestamp::UNIX_EPOCH);
+    let changed = shown.saturating_add(length).since(Timestamp::UNIX_EPOCH);
     file.set_modified(SystemTime::UNIX_EPOCH + changed).unwrap();
     (path, TimeRange::new(start, closed).unwrap())
 }
@@ -87,7 +119,7 @@ async fn what_a_clock_of_1970_has_named_is_archived_when_it_was_recorded() {
     let before = whole_second(now()).saturating_sub(Duration::from_secs(60));
     let (installation, _agent) = watched(before).await;
     let archive = Card::new(&installation.archive(), NAMING);
-    let (recorded, truth) = record_now(&installation);
+    let (recorded, truth) = record_now(&installation, |_| shown());
     let archived = archive.segment(before, SEGMENT_SECONDS).unwrap();
     let _server = installation.start_server().unwrap();
 
@@ -103,6 +135,28 @@ async fn what_a_clock_of_1970_has_named_is_archived_when_it_was_recorded() {
     let nothing = installation.archive().join(NAMING.path(shown()));
     assert!(!nothing.exists(), "the archive has footage of 1970");
 
+    let (held, merged) = (frames(&recorded, Form::VideoPackets), merged(&installation));
+    assert_eq!(frames(&merged, Form::VideoPackets).unwrap(), held.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_clock_two_hours_ahead_has_named_is_archived_when_the_server_knows_it_was_recorded()
+{
+    let before = whole_second(now()).saturating_sub(Duration::from_secs(60));
+    let (installation, _agent) = watched_ahead(before).await;
+    let archive = Card::new(&installation.archive(), NAMING);
+    let (recorded, truth) = record_now(&installation, |start| start.saturating_add(AHEAD));
+    archive.segment(before, SEGMENT_SECONDS).unwrap();
+    let _server = installation.start_server().unwrap();
+
+    let pulled = |timeline: &Timeline| !from_the_card(timeline).is_empty();
+    let window = TimeRange::new(before, truth.end()).unwrap();
+    let told = "the card's footage is archived";
+    let timeline = installation.timeline_until(told, window, DEADLINE, pulled).await.unwrap();
+
+    let [piece] = from_the_card(&timeline)[..] else { panic!("{timeline:#?}") };
+    println!("recorded {truth}, archived {piece}");
+    assert!(piece.start().distance(truth.start()) <= TOLD, "{piece} of {truth}");
     let (held, merged) = (frames(&recorded, Form::VideoPackets), merged(&installation));
     assert_eq!(frames(&merged, Form::VideoPackets).unwrap(), held.unwrap());
 }

@@ -26,8 +26,10 @@ use weather::{Ran, Weather};
 
 const NAMING: Naming = Naming::MediaMtx;
 const LINK_BITS_PER_S: u64 = 20_000_000;
-/// 100 ms there and back.
-const FAR: Shape = Shape::symmetric(Lane::new(50, LINK_BITS_PER_S));
+/// 100 ms there and back, and a buffer of as much: with less, a single TCP connection runs it empty after each loss,
+/// whatever uses it.
+const FAR: Shape =
+    Shape::symmetric(Lane { buffer_bytes: 250_000, ..Lane::new(50, LINK_BITS_PER_S) });
 /// More than anything that is said besides media.
 const FIRST_DATA_BYTES: u64 = 8 << 10;
 /// A pull that has brought so much after a cut is at its full speed again.

@@ -10,6 +10,7 @@ use protocol::envelope;
 use protocol::message::{Ask, AskBody, Presence};
 use protocol::topic::Topic;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::artifacts::tool;
 use tests::installation::{DEVICE, Installation};
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 /// For a device to connect, and for any single part.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Between two parts.
+const ROUNDING: Duration = Duration::from_millis(50);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// One minute at 4 Mbit/s, in fragments of a second. It is the same minute over and over: nothing between
@@ -145,9 +148,12 @@ async fn listen(
 
 /// Waits for the pieces that fill `hole`, one for each minute; answers when the last one was in place.
 pub async fn merged(server: &mut Process, hole: TimeRange) -> anyhow::Result<Instant> {
-    let minutes = hole.duration().as_secs() / MINUTE.as_secs();
-    for _ in 0..minutes {
-        server.line(" merged ", PATIENCE).await?;
+    let mut held = Coverage::new();
+    while !held.clone().joined(ROUNDING).covers(hole) {
+        let line = server.line(" merged ", PATIENCE).await?;
+        let range = line.split_once(" range=").and_then(|(_, rest)| rest.split(' ').next());
+        let (start, end) = range.and_then(|range| range.split_once('/')).context("a range")?;
+        held.insert(TimeRange::new(start.parse()?, end.parse()?).context("a range")?);
     }
     Ok(Instant::now())
 }
