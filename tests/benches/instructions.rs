@@ -118,6 +118,9 @@ async fn serve_once(
     let broker = installation.mosquitto.address();
     let keys = format!("broker.url = \"mqtt://{broker}\"\nindex.seal_digest = {seal_digest}");
     amend(&installation.agent_config(), &keys)?;
+    // Only what is sealed before its eyes is hashed.
+    let mut agent = installation.start_agent()?;
+    agent.line("card surveyed", PATIENCE).await?;
     let end = footage.record(&installation.card(), NAMING, start, minutes + 2)?;
     let kept = 1 + minutes - served;
     let lost_from = footage.record(&installation.archive(), NAMING, start, kept)?;
@@ -125,7 +128,6 @@ async fn serve_once(
     footage.record(&installation.archive(), NAMING, lost_to, 1)?;
     let segment_bytes = fs::metadata(installation.card().join(NAMING.path(start)))?.len();
 
-    let mut agent = installation.start_agent()?;
     agent.line("every recording is read", PATIENCE).await?;
     if seal_digest {
         let digests = installation.root("card/.gapless");

@@ -62,6 +62,10 @@ pub(super) fn meet(
             Err(reason) => tracing::debug!(?edge, %live, %reason, "not met"),
         }
     }
+    let named_within = |live: &Path| {
+        let segment = segments.iter().find(|segment| segment.file == live);
+        segment.map_or(Duration::ZERO, |segment| segment.uncertainty)
+    };
     let met: Vec<(Edge, &Meeting)> =
         found.seams.iter().map(|(edge, _, _, meeting)| (edge, meeting)).collect();
     let at = |wanted: Edge| met.iter().find(|(edge, _)| *edge == wanted).map(|(_, one)| *one);
@@ -77,16 +81,22 @@ pub(super) fn meet(
     Met {
         range: moved.unwrap_or(piece.range),
         seams: met.iter().map(seam).collect(),
-        learned: met.iter().filter_map(|(_, meeting)| learned_of(meeting)).collect(),
+        learned: found
+            .seams
+            .iter()
+            .filter_map(|(_, live, _, meeting)| learned_of(meeting, named_within(live)))
+            .collect(),
     }
 }
 
-/// By the piece's clock, which is the device's with what was known of it already.
-fn learned_of(meeting: &Meeting) -> Option<Learned> {
+/// By the piece's clock, which is the device's with what was known of it already. Of a live recording it is the name
+/// that tells when it was recorded, `named_within` so much.
+fn learned_of(meeting: &Meeting, named_within: Duration) -> Option<Learned> {
     let middle = meeting.samples.get(meeting.samples.len() / 2)?;
+    let error_ns = u128::from(meeting.offset.error_ns).saturating_add(named_within.as_nanos());
     Some(Learned {
         at: Timestamp::from_nanos(middle.card_time_ns),
         offset_ns: meeting.offset.median_ns,
-        error_ns: i64::try_from(meeting.offset.error_ns).unwrap_or(i64::MAX),
+        error_ns: i64::try_from(error_ns).unwrap_or(i64::MAX),
     })
 }

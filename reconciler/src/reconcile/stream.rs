@@ -27,6 +27,9 @@ const MOST_NOT_FOUND: u32 = 3;
 /// A device whose coverage is ahead of its card corrects it within seconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// How far a name in microseconds may be from the truth says nothing to anybody.
+const ROUNDING_NS: u64 = 1_000_000;
+
 /// What should be in the archive, and what calls for it now.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Wanted {
@@ -157,7 +160,8 @@ impl Stream {
                 true => Coverage::from(range),
                 false => Coverage::from(range).difference(&archived.removed),
             };
-            let uncertainty_ns = if piece.is_exact() { 0 } else { record.part.uncertainty_ns };
+            let is_known = piece.is_exact() || record.part.uncertainty_ns < ROUNDING_NS;
+            let uncertainty_ns = if is_known { 0 } else { record.part.uncertainty_ns };
             let proof = record.proof;
             standing.into_iter().map(move |range| EdgePiece { range, proof, uncertainty_ns })
         })
