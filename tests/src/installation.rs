@@ -238,10 +238,12 @@ pub(crate) fn agent_config(
     )
 }
 
+/// It pulls the holes and nothing beyond them, unless a test asks for seams: what is pulled is then known to the second.
 fn server_config(setup: &Setup, broker: SocketAddr) -> String {
     format!(
         "[server]\nstate_dir = \"state\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
-         [archive]\nroot = \"archive\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n\n\
+         [archive]\nroot = \"archive\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n\
+         seam_margin_ms = 0\n\n\
          [pull]\nmin_free_mib = 64\n\n\
          [[device]]\nid = \"{DEVICE}\"\nstreams = [\"{STREAM}\"]\nexpected_from = \"{}\"\n",
         setup.naming.template(),

@@ -18,7 +18,7 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::{Value, json};
 use tests::artifacts::Binary;
 use tests::camera::{Camera, Recording};
-use tests::installation::{DEVICE, Installation, STREAM, Setup, amend, json_of};
+use tests::installation::{DEVICE, Installation, STREAM, Setup, json_of};
 use tests::link::Shape;
 use tests::naming::Naming;
 use tests::process::Process;
@@ -323,8 +323,6 @@ fn range(from: u32, to: u32) -> TimeRange {
 async fn completed() -> (Installation, Process) {
     let setup = Setup { naming: Naming::MediaMtx, link: Shape::CLEAR, expected_from: at(0) };
     let installation = Installation::set_up(&setup).await.unwrap();
-    // Nothing but the hole, so that all edges are its own.
-    amend(&installation.server_config(), "[archive]\nseam_margin_ms = 0").unwrap();
     let recorder = |root: &Path| Recording::plain(root);
     let mut camera =
         Camera::streaming(recorder(&installation.card()), recorder(&installation.archive()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sdcard_indexer::container::Container;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::artifacts::tool;
-use tests::installation::{DEVICE, Files, Installation, Setup, json_of};
+use tests::installation::{DEVICE, Files, Installation, Setup, amend, json_of};
 use tests::link::{Direction, Shape};
 use tests::media::{Form, Frame, Holed, Recorder, Reference, Spec, VideoCodec, frames};
 use tests::naming::Naming;
@@ -71,6 +71,7 @@ impl Scene {
         let duration = Duration::from_secs(spec.seconds.into());
         let setup = Setup { naming: Naming::MediaMtx, link, expected_from: start };
         let installation = Installation::set_up(&setup).await.unwrap();
+        amend(&installation.server_config(), "[archive]\nseam_margin_ms = 2000").unwrap();
         let recorder = |directory: PathBuf, container| Recorder {
             directory,
             naming: setup.naming,
