@@ -114,6 +114,22 @@ fn from_the_card(timeline: &Timeline) -> Vec<TimeRange> {
     pulled.map(|stretch| stretch.range().unwrap()).collect()
 }
 
+/// Waits until what the card holds since `before` is archived, in one piece, and answers where.
+async fn archived_within(
+    installation: &Installation,
+    before: Timestamp,
+    truth: TimeRange,
+) -> TimeRange {
+    let pulled = |timeline: &Timeline| !from_the_card(timeline).is_empty();
+    let window = TimeRange::new(before, truth.end()).unwrap();
+    let told = "the card's footage is archived";
+    let timeline = installation.timeline_until(told, window, DEADLINE, pulled).await.unwrap();
+
+    let [piece] = from_the_card(&timeline)[..] else { panic!("{timeline:#?}") };
+    println!("recorded {truth}, archived {piece}");
+    piece
+}
+
 #[tokio::test]
 async fn what_a_clock_of_1970_has_named_is_archived_when_it_was_recorded() {
     let before = whole_second(now()).saturating_sub(Duration::from_secs(60));
@@ -123,13 +139,7 @@ async fn what_a_clock_of_1970_has_named_is_archived_when_it_was_recorded() {
     let archived = archive.segment(before, SEGMENT_SECONDS).unwrap();
     let _server = installation.start_server().unwrap();
 
-    let pulled = |timeline: &Timeline| !from_the_card(timeline).is_empty();
-    let window = TimeRange::new(before, truth.end()).unwrap();
-    let told = "the card's footage is archived";
-    let timeline = installation.timeline_until(told, window, DEADLINE, pulled).await.unwrap();
-
-    let [piece] = from_the_card(&timeline)[..] else { panic!("{timeline:#?}") };
-    println!("recorded {truth}, archived {piece}");
+    let piece = archived_within(&installation, before, truth).await;
     assert!(piece.start().distance(truth.start()) <= UNCERTAINTY, "{piece} of {truth}");
     assert!(!piece.overlaps(&archived));
     let nothing = installation.archive().join(NAMING.path(shown()));
@@ -149,13 +159,7 @@ async fn what_a_clock_two_hours_ahead_has_named_is_archived_when_the_server_know
     archive.segment(before, SEGMENT_SECONDS).unwrap();
     let _server = installation.start_server().unwrap();
 
-    let pulled = |timeline: &Timeline| !from_the_card(timeline).is_empty();
-    let window = TimeRange::new(before, truth.end()).unwrap();
-    let told = "the card's footage is archived";
-    let timeline = installation.timeline_until(told, window, DEADLINE, pulled).await.unwrap();
-
-    let [piece] = from_the_card(&timeline)[..] else { panic!("{timeline:#?}") };
-    println!("recorded {truth}, archived {piece}");
+    let piece = archived_within(&installation, before, truth).await;
     assert!(piece.start().distance(truth.start()) <= TOLD, "{piece} of {truth}");
     let (held, merged) = (frames(&recorded, Form::VideoPackets), merged(&installation));
     assert_eq!(frames(&merged, Form::VideoPackets).unwrap(), held.unwrap());

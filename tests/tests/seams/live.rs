@@ -1,31 +1,26 @@
 //! The whole way on a live rig: a camera whose clock is hours off and drifts, a server that tells it the time, a
 //! network that goes away ten times, and a view that must show what the encoder made.
 
-use std::fs::File;
 use std::io::Cursor;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reconciler::merge::{PieceRequest, Publication, write_piece};
 use reconciler::playback::ArchivedSegment;
 use reconciler::seam::Seam;
-use reconciler::timeline::Recorder;
 use sdcard_indexer::clock::{
     Boottime, Claim, ClockJournal, ClockReading, ClockTrust, NameZone, Named, Placement,
 };
 use sdcard_indexer::container::{Container, MediaTime, summarise};
 use sdcard_indexer::coverage::Coverage;
-use sdcard_indexer::cut::{CutLimits, cut};
 use sdcard_indexer::identity::BootId;
-use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::media::{Form, VideoCodec, frames};
 use tests::rig::{CameraClock, Recorded, Rig, Sound, Writing, random_cuts};
 
+use crate::recorders::{live, pieces};
 use crate::scene::{Merged, assert_hashes, merge};
 
 const SECONDS: u32 = 90;
@@ -91,52 +86,25 @@ impl Corrected {
 /// Pulls what the card holds of a range of the archive's time, as the server does.
 fn pull(recorded: &Recorded, corrected: &Corrected, wanted: TimeRange) -> Vec<ArchivedSegment> {
     let archive = recorded.path("pieces");
-    let mut pieces = Vec::new();
+    let mut pulled = Vec::new();
     for segment in &recorded.card {
         let bytes = std::fs::read(&segment.path).unwrap();
-        let mut reader = Cursor::new(&bytes);
-        let duration = summarise(&mut reader, bytes.len() as u64).unwrap().duration;
-        let placement = corrected.place(recorded.clock.shows(segment.start), duration);
+        let summary = summarise(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        let placement = corrected.place(recorded.clock.shows(segment.start), summary.duration);
         let off = placement.start.distance(segment.start);
         assert!(off <= placement.uncertainty, "{off:?} off: {placement:?}");
         let media = |at: Timestamp| MediaTime(at.nanos_from(placement.start));
         let wanted = media(wanted.start())..media(wanted.end());
-        let parts = cut(&mut reader, bytes.len() as u64, wanted, &CutLimits::default()).unwrap();
-        for part in parts {
-            let own = &bytes[part.bytes.start as usize..part.bytes.end as usize];
-            let at = |media: MediaTime| placement.start.saturating_offset(media.0);
-            let request = PieceRequest {
-                archive: &archive,
-                directory: Path::new("camera/main"),
-                layout: &Layout::onvif(),
-                range: TimeRange::new(at(part.media.start), at(part.media.end)).unwrap(),
-                counter: 0,
-                media: &part.needs,
-                part_bytes: own.len() as u64,
-                held_bytes: own.len() as u64,
-            };
-            let written = write_piece(&request, &mut Cursor::new(own)).unwrap();
-            let Publication::Placed(piece) = written.publish().unwrap() else {
-                panic!("no name is free")
-            };
-            let (file, range) = (archive.join(piece.path), piece.range);
-            let uncertainty = placement.uncertainty;
-            pieces.push(ArchivedSegment { file, range, by: Recorder::Edge, uncertainty });
-        }
+        let Placement { start, uncertainty, .. } = placement;
+        pulled.extend(pieces(&bytes, start, wanted, uncertainty, &archive));
     }
-    pieces
+    pulled
 }
 
 /// What the central recorder has written, where its names say.
-fn live(recorded: &Recorded) -> impl Iterator<Item = ArchivedSegment> {
-    recorded.archive.iter().map(|segment| {
-        let mut reader = File::open(&segment.path).unwrap();
-        let file_bytes = reader.metadata().unwrap().len();
-        let duration = summarise(&mut reader, file_bytes).unwrap().duration;
-        let range = TimeRange::starting_at(segment.opened, duration);
-        let file = segment.path.clone();
-        ArchivedSegment { file, range, by: Recorder::Live, uncertainty: Duration::ZERO }
-    })
+fn archived(recorded: &Recorded) -> impl Iterator<Item = ArchivedSegment> {
+    let segments = recorded.archive.iter();
+    segments.map(|segment| live(segment.path.clone(), segment.opened, Duration::ZERO))
 }
 
 /// In true time, and so by the archive's clock.
@@ -165,7 +133,7 @@ async fn ten_cuts(codec: VideoCodec, card: Container, sound: Sound, seed: u64, t
         .await
         .unwrap();
     let corrected = Corrected::by_server(&recorded.clock, &mut random);
-    let mut segments: Vec<ArchivedSegment> = live(&recorded).collect();
+    let mut segments: Vec<ArchivedSegment> = archived(&recorded).collect();
     // What is pulled for one hole is not pulled again for the next.
     let holes: Coverage = recorded.cuts.iter().map(|cut| hole(&recorded, cut)).collect();
     for hole in holes.joined(GROUP) {

@@ -66,10 +66,15 @@ pub fn copy(
 
 /// A file of the archive, whose name says that it begins at `starts_at` seconds.
 pub fn archived(file: PathBuf, starts_at: f64, uncertainty: Duration) -> ArchivedSegment {
+    live(file, at(starts_at), uncertainty)
+}
+
+/// A file of the archive, by the time that its name tells.
+pub fn live(file: PathBuf, start: Timestamp, uncertainty: Duration) -> ArchivedSegment {
     let mut reader = File::open(&file).unwrap();
     let file_bytes = reader.metadata().unwrap().len();
     let duration = summarise(&mut reader, file_bytes).unwrap().duration;
-    let range = TimeRange::starting_at(at(starts_at), duration);
+    let range = TimeRange::starting_at(start, duration);
     ArchivedSegment { file, range, by: Recorder::Live, uncertainty }
 }
 
@@ -84,14 +89,24 @@ pub fn pull(
 ) -> Vec<ArchivedSegment> {
     let bytes = std::fs::read(card).unwrap();
     let media = |seconds: f64| MediaTime((seconds * 1e9) as i64);
-    let mut reader = Cursor::new(&bytes);
     let wanted = media(seconds.start)..media(seconds.end);
+    let pieces = pieces(&bytes, at(ahead), wanted, uncertainty, archive);
+    assert!(!pieces.is_empty(), "the card holds nothing of {seconds:?}");
+    pieces
+}
+
+/// What of a card's file is `wanted`, written as the server does; its time zero is at `zero`, to within `uncertainty`.
+pub fn pieces(
+    card: &[u8],
+    zero: Timestamp,
+    wanted: Range<MediaTime>,
+    uncertainty: Duration,
+    archive: &Path,
+) -> Vec<ArchivedSegment> {
     let limits = CutLimits::default();
-    let parts = cut(&mut reader, bytes.len() as u64, wanted, &limits).unwrap();
-    assert!(!parts.is_empty(), "the card holds nothing of {seconds:?}");
+    let parts = cut(&mut Cursor::new(card), card.len() as u64, wanted, &limits).unwrap();
     let place = |part: &Part| {
-        let own = &bytes[part.bytes.start as usize..part.bytes.end as usize];
-        let zero = at(ahead);
+        let own = &card[part.bytes.start as usize..part.bytes.end as usize];
         let range = TimeRange::new(
             zero.saturating_offset(part.media.start.0),
             zero.saturating_offset(part.media.end.0),
