@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sdcard_indexer::container::{ContainerError, Sample, Track};
-use sdcard_indexer::time::TimeRange;
 use serde::Serialize;
 
 use super::ArchivedSegment;
@@ -52,7 +51,7 @@ impl Default for SeamSearch {
 /// What it cost to look at one edge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Cost {
-    /// Of both files, their tables and what repeats in reading them included.
+    /// Of both files, their tables and what repeats in reading them included; a piece's table with its first look.
     pub bytes_read: u64,
     /// Whose slices were hashed.
     pub frames: u64,
@@ -99,13 +98,16 @@ pub fn find_seams(segments: &[ArchivedSegment], search: &SeamSearch) -> FoundSea
     let of = |recorder| segments.iter().filter(move |segment| segment.by == recorder);
     let mut found = FoundSeams::default();
     for piece in of(Recorder::Edge) {
+        // Opened when it is first looked into, for all of its looks.
+        let mut copied = None;
         for edge in [Edge::Opening, Edge::Closing] {
             if of(Recorder::Edge).any(|other| is_neighbour(edge, piece, other)) {
                 continue;
             }
             for live in of(Recorder::Live).filter(|live| reaches(edge, live, piece, search)) {
                 let mut cost = Cost::default();
-                let outcome = look(edge, live, piece, search, &mut found.seams, &mut cost);
+                let copied = (piece, &mut copied);
+                let outcome = look(edge, live, copied, search, &mut found.seams, &mut cost);
                 if let Ok(meeting) = &outcome {
                     found.seams.insert(edge, &live.file, &piece.file, meeting.clone());
                 }
@@ -146,10 +148,10 @@ fn reaches(
         && at < live.range.end().saturating_add(uncertainty)
 }
 
-fn look(
+fn look<'a>(
     edge: Edge,
     live: &ArchivedSegment,
-    piece: &ArchivedSegment,
+    (piece, copied): (&'a ArchivedSegment, &mut Option<Footage<'a>>),
     search: &SeamSearch,
     seams: &mut Seams,
     cost: &mut Cost,
@@ -158,10 +160,13 @@ fn look(
     if let Some(first) = recorded.frames.iter().find(|sample| sample.keyframe) {
         seams.set_decodable_from(&live.file, first.starts_at(&recorded.track));
     }
-    let mut copied = Footage::open(piece, cost)?;
+    let copied = match copied {
+        Some(open) => open,
+        none => none.insert(Footage::open(piece, cost)?),
+    };
     let uncertainty = nanos(uncertainty(live, piece, search));
     let (overlap, margin) = (nanos(search.overlap), nanos(search.margin));
-    let (start, end) = (ends(live).0, ends(live).1);
+    let (start, end) = ends(live);
     let (from, to, near) = match edge {
         Edge::Opening => {
             let at = ends(piece).0;
@@ -317,8 +322,7 @@ fn hull(frames: &[Frame]) -> Option<(i64, i64)> {
 }
 
 fn ends(segment: &ArchivedSegment) -> (i64, i64) {
-    let range: TimeRange = segment.range;
-    (range.start().as_nanos(), range.end().as_nanos())
+    (segment.range.start().as_nanos(), segment.range.end().as_nanos())
 }
 
 fn nanos(duration: Duration) -> i64 {

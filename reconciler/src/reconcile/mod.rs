@@ -25,7 +25,6 @@ mod stream;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,18 +253,16 @@ impl Core {
         if let Some(holding) = holding {
             self.fleet.remember(&key, holding);
         }
-        let piece = |record: &PartRecord| Some(record.piece.as_ref()?.path.clone());
-        let pieces: BTreeSet<PathBuf> = parts.iter().filter_map(piece).collect();
-        for record in &parts {
+        stream.parts = parts.into_iter().map(|record| (record.id, record)).collect();
+        for record in stream.parts.values() {
             let step = match record.state {
-                PartState::Pulled => MergeStep::write(record, pieces.clone()),
+                PartState::Pulled => MergeStep::write(record, stream.piece_paths()),
                 PartState::Publishing => MergeStep::recover(record),
                 PartState::Pulling | PartState::Archived | PartState::Abandoned => continue,
             };
             stream.running.insert(record.id);
             self.actions.push(Action::Merge(step));
         }
-        stream.parts = parts.into_iter().map(|record| (record.id, record)).collect();
         self.actions.push(Action::Watch(key.clone()));
         self.streams.insert(key, stream);
     }
