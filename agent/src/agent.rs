@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Ended};
 pub use crate::card::Stores;
 use crate::clock;
 use crate::config::Config;
@@ -72,8 +72,8 @@ pub async fn run_with(
             Err(Broken::Link(error)) => error,
         };
         let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
-        let pause = backoff.after(lasted, random());
         let was_connected = status.send_replace(Status::Disconnected) == Status::Connected;
+        let pause = backoff.after(Ended { lasted, was_connected }, random());
         // A broker that stays away for a night is worth one line, not a thousand.
         let cause = error.to_string();
         if was_connected || cause != last_cause {
