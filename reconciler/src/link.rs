@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use protocol::message::ServerId;
 use protocol::topic::{self, Topic};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use crate::time::MonotonicMicros;
@@ -118,6 +121,45 @@ impl fmt::Debug for BrokerUrl {
 pub struct Outbound {
     pub topic: Topic,
     pub payload: Vec<u8>,
+}
+
+/// Messages that may wait for the link: what a server says to a fleet that comes all at once.
+const MOST_WAITING: usize = 16_384;
+
+/// The way out. It never waits: whoever hears from the link and waited for it would be waited for in turn, for ever.
+/// What does not fit any more is dropped and counted, as what is lost on the way; whoever asked asks again.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    waiting: mpsc::Sender<Outbound>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Outbox {
+    pub fn open() -> (Outbox, mpsc::Receiver<Outbound>) {
+        let (waiting, outbound) = mpsc::channel(MOST_WAITING);
+        (Outbox { waiting, dropped: Arc::default() }, outbound)
+    }
+
+    /// False once nothing is sent any more.
+    pub fn send(&self, outbound: Outbound) -> bool {
+        match self.waiting.try_send(outbound) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(outbound)) => {
+                let messages = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                // A line for the first, and then ever fewer.
+                if messages.is_power_of_two() {
+                    tracing::warn!(messages, topic = %outbound.topic, "dropped: the broker does not take what is said");
+                }
+                true
+            }
+        }
+    }
+
+    /// Since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
 }
 
 /// What comes from the broker, and what becomes of the connection.
@@ -292,6 +334,21 @@ mod tests {
         let full: BrokerUrl = "mqtt://me:se:cret@[::1]:2000/".parse().unwrap();
         assert_eq!((full.host.as_str(), full.port), ("::1", 2000));
         assert_eq!(full.login, Some(("me".into(), "se:cret".into())));
+    }
+
+    #[test]
+    fn what_does_not_fit_any_more_is_dropped_and_counted_and_nobody_waits() {
+        let (outbox, mut outbound) = Outbox::open();
+        let server: ServerId = "gapless".parse().unwrap();
+        let message = |number: usize| Outbound {
+            topic: Topic::Tell("camera".parse().unwrap(), server.clone()),
+            payload: number.to_le_bytes().to_vec(),
+        };
+        assert!((0..MOST_WAITING + 3).all(|number| outbox.send(message(number))));
+        assert_eq!(outbox.dropped(), 3);
+        assert_eq!(outbound.try_recv(), Ok(message(0)));
+        drop(outbound);
+        assert!(!outbox.send(message(0)));
     }
 
     #[test]

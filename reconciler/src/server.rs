@@ -16,7 +16,7 @@ use crate::archive::Archive;
 use crate::broker::{BrokerError, EmbeddedBroker};
 use crate::config::Config;
 use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
-use crate::link::{self, BrokerUrl, Routes};
+use crate::link::{self, BrokerUrl, Outbox, Routes};
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
 use crate::reconcile::driver::{self as reconcile, Desk, Reconciler};
@@ -26,7 +26,6 @@ use crate::time::Clock;
 /// Messages between the parts that may wait; beyond it the sender waits, and TCP holds the device back.
 const CONTROL_MESSAGES: usize = 1_024;
 const TRANSFER_MESSAGES: usize = 256;
-const OUTBOUND_MESSAGES: usize = 256;
 const EVENTS: usize = 1_024;
 const ORDERS: usize = 64;
 /// What has been asked already is answered within this, or not at all.
@@ -104,7 +103,7 @@ impl Server {
             spooler::start(spool.clone()).map_err(ServerError::Thread)?;
         let (control_in, control) = mpsc::channel(CONTROL_MESSAGES);
         let (transfer_in, transfer) = mpsc::channel(TRANSFER_MESSAGES);
-        let (outbound_in, outbound) = mpsc::channel(OUTBOUND_MESSAGES);
+        let (outbox, outbound) = Outbox::open();
         let (commands_in, commands) = mpsc::channel(CONTROL_MESSAGES);
         let (pull_events_in, pull_events) = mpsc::channel(CONTROL_MESSAGES);
         let (events, _) = broadcast::channel(EVENTS);
@@ -112,14 +111,14 @@ impl Server {
         let pulls = driver::Ports {
             commands,
             inbound: transfer,
-            outbound: outbound_in.clone(),
+            outbox: outbox.clone(),
             events: pull_events_in,
             spool_jobs,
             spool_results,
         };
         let ports = reconcile::Ports {
             control,
-            outbound: outbound_in,
+            outbox,
             archive_changes,
             archive,
             orders,

@@ -5,11 +5,14 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use protocol::topic::Topic;
 use reconciler::broker::{BrokerConfig, BrokerError, EmbeddedBroker};
+use reconciler::link::{self, BrokerUrl, Inbound, Outbound, Outbox, Routes};
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS,
     SubscribeReasonCode,
 };
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -295,4 +298,41 @@ async fn a_subscriber_that_is_behind_holds_its_agent_back_and_loses_nothing() {
     server.expect_chunks(1500).await;
     timeout(LONGEST_WAIT, sending).await.unwrap().unwrap();
     assert_eq!(broker.counts().dropped_messages, 0);
+}
+
+/// A core that waited for the link while the link waits for the core would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_more_than_it_hears_still_hears_all_of_it() {
+    const HEARD: usize = 2_000;
+    const SAID_FOR_EACH: usize = 4;
+    let broker = broker(|_| ());
+    let (outbox, outbound) = Outbox::open();
+    let (control, mut heard) = mpsc::channel(4);
+    let (transfer, mut media) = mpsc::channel(4);
+    let routes = Routes { control, transfer };
+    let url = BrokerUrl::of(broker.local_addr());
+    let link = tokio::spawn(link::run(url, "main".parse().unwrap(), outbound, routes));
+    tokio::spawn(async move { while media.recv().await.is_some() {} });
+    let mut wait =
+        async || timeout(LONGEST_WAIT, heard.recv()).await.expect("it hears nothing").unwrap();
+    assert!(matches!(wait().await, Inbound::Up));
+
+    let mut agent = Client::connected(&broker, "gapless-agent-a", None).await;
+    let handle = agent.handle.clone();
+    tokio::spawn(async move { while agent.events.poll().await.is_ok() {} });
+    tokio::spawn(async move {
+        for _ in 0..HEARD {
+            let sent = handle.publish("gapless/1/a/coverage", QoS::AtLeastOnce, false, "x");
+            sent.await.unwrap();
+        }
+    });
+    let topic = Topic::Ask("a".parse().unwrap());
+    for _ in 0..HEARD {
+        assert!(matches!(wait().await, Inbound::Message { .. }));
+        for _ in 0..SAID_FOR_EACH {
+            let message = Outbound { topic: topic.clone(), payload: vec![0; 100] };
+            assert!(outbox.send(message));
+        }
+    }
+    link.abort();
 }

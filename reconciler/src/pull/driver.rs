@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::puller::{Action, Input, PullCommand, PullEvent, Puller};
 use super::spooler::{SpoolJob, SpoolResult};
-use crate::link::{Inbound, Outbound};
+use crate::link::{Inbound, Outbox};
 use crate::time::Clock;
 
 /// While nothing is waited for, the driver looks up this often.
@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub struct Ports {
     pub commands: mpsc::Receiver<PullCommand>,
     pub inbound: mpsc::Receiver<Inbound>,
-    pub outbound: mpsc::Sender<Outbound>,
+    pub outbox: Outbox,
     pub events: mpsc::Sender<PullEvent>,
     pub spool_jobs: mpsc::Sender<SpoolJob>,
     pub spool_results: mpsc::Receiver<SpoolResult>,
@@ -34,13 +34,15 @@ pub async fn run(server: ServerId, clock: Clock, mut ports: Ports) {
         let deadline = puller.next_deadline().map(|deadline| clock.instant(deadline));
         let deadline = deadline.unwrap_or_else(|| Instant::now() + IDLE);
         let input = tokio::select! {
+            // What the spool has done comes first: it must never wait for us while we wait for it.
+            biased;
+            Some(result) = ports.spool_results.recv() => Input::Spooled(result),
             command = ports.commands.recv() => match command {
                 Some(command) => Input::Command(command),
                 None => return,
             },
-            Some(inbound) = ports.inbound.recv() => Input::Inbound(inbound),
-            Some(result) = ports.spool_results.recv() => Input::Spooled(result),
             () = sleep_until(deadline) => Input::Tick,
+            Some(inbound) = ports.inbound.recv() => Input::Inbound(inbound),
         };
         for action in puller.handle(input, clock.now().monotonic) {
             if !ports.carry_out(action).await {
@@ -54,7 +56,7 @@ impl Ports {
     /// False once nobody listens any more: the server is ending.
     async fn carry_out(&self, action: Action) -> bool {
         match action {
-            Action::Publish(outbound) => self.outbound.send(outbound).await.is_ok(),
+            Action::Publish(outbound) => self.outbox.send(outbound),
             Action::Spool(job) => self.spool_jobs.send(job).await.is_ok(),
             Action::Say(event) => self.events.send(event).await.is_ok(),
         }

@@ -18,7 +18,7 @@ use super::{Action, Core, Event, Input};
 use crate::archive::{Archive, ArchiveChange};
 use crate::config::{ArchiveConfig, Config};
 use crate::ledger::{Entry, Ledger, LedgerError};
-use crate::link::{Inbound, Outbound};
+use crate::link::{Inbound, Outbox};
 use crate::order::{Answer, Order, OrderError};
 use crate::pull::puller::{PullCommand, PullEvent};
 use crate::spool::Spool;
@@ -31,7 +31,7 @@ pub const TICK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Ports {
     pub control: mpsc::Receiver<Inbound>,
-    pub outbound: mpsc::Sender<Outbound>,
+    pub outbox: Outbox,
     pub archive_changes: mpsc::Receiver<ArchiveChange>,
     pub archive: Archive,
     pub orders: mpsc::Receiver<Asked>,
@@ -180,7 +180,10 @@ impl Reconciler {
                 let path = self.archive.stream_path(&key);
                 self.ports.archive.watch(&key, &path);
             }
-            Action::Publish(outbound) => drop(self.ports.outbound.send(outbound).await),
+            // Whoever is to answer is asked again.
+            Action::Publish(outbound) => {
+                self.ports.outbox.send(outbound);
+            }
             Action::Pull(command) => drop(self.ports.pulls.send(command).await),
             Action::Merge(step) => self.merger.begin(step),
             Action::SweepSpool(wanted) => {
