@@ -3,6 +3,7 @@
 //! Behind one narrow trait, so that a grown-up database can stand in for the embedded one. It holds
 //! decisions and their proofs, never footage; the archive's files are the truth about what is archived.
 
+mod access;
 mod sqlite;
 
 pub use sqlite::{SqliteLedger, ledger_path};
@@ -14,10 +15,12 @@ use protocol::message::{DeviceId, Part};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::access::{AccountName, AuditEntry, AuditQuery, Prune, Token, User};
 use crate::fleet::{Holding, StreamKey};
 use crate::job::Job;
 use crate::offset::Offsets;
 use crate::policy::{Policy, PolicyName};
+use crate::recut::Recut;
 use crate::retry::Tries;
 use crate::run::{Run, RunId};
 use crate::seam::{Edge, Seam};
@@ -92,7 +95,7 @@ pub struct Piece {
 }
 
 /// How one end of a piece meets the central recorder's footage.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PieceSeam {
     pub edge: Edge,
     #[serde(flatten)]
@@ -133,6 +136,13 @@ pub struct Traffic {
     pub received_bytes: u64,
     /// Of these, the ones that were of no use: sent more than once.
     pub discarded_bytes: u64,
+}
+
+impl Traffic {
+    pub fn add(&mut self, more: Traffic) {
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+        self.discarded_bytes = self.discarded_bytes.saturating_add(more.discarded_bytes);
+    }
 }
 
 impl PartRecord {
@@ -231,9 +241,16 @@ pub enum Entry {
     },
     Job(Job),
     Run(Run),
+    Recut(Box<Recut>),
     /// One that came by the API.
     Policy(Box<Policy>),
     ForgetPolicy(PolicyName),
+    User(User),
+    ForgetUser(AccountName),
+    Token(Token),
+    ForgetToken(AccountName),
+    Audit(Box<AuditEntry>),
+    PruneAudit(Prune),
 }
 
 /// What a server finds of a stream when it starts.
@@ -282,9 +299,17 @@ pub trait Ledger: Send + Sync {
     /// The newest `most`, those that are open, and the newest of each policy; the newest first.
     async fn runs(&self, most: usize) -> Result<Vec<Run>, LedgerError>;
     async fn run(&self, run: RunId) -> Result<Option<Run>, LedgerError>;
+    /// All that were ever made, the oldest first.
+    async fn recuts(&self) -> Result<Vec<Recut>, LedgerError>;
     async fn policies(&self) -> Result<Vec<Policy>, LedgerError>;
     /// The highest number that a part was ever given; 0 before the first.
     async fn last_part(&self) -> Result<i64, LedgerError>;
+    async fn users(&self) -> Result<Vec<User>, LedgerError>;
+    async fn tokens(&self) -> Result<Vec<Token>, LedgerError>;
+    /// The newest first.
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>, LedgerError>;
+    /// The highest number that is kept; 0 before the first.
+    async fn last_audit_entry(&self) -> Result<i64, LedgerError>;
 
     /// All of it, for a server that starts.
     async fn memory(&self) -> Result<Memory, LedgerError> {

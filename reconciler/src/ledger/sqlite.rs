@@ -18,19 +18,22 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row, Sqlite, SqliteConnection};
 
+use super::access;
 use super::{
     DeviceRecord, Entry, Ledger, LedgerError, PartId, PartRecord, PartState, TimelineRecord,
 };
+use crate::access::{AuditEntry, AuditQuery, Token, User};
 use crate::fleet::{Holding, StreamKey};
 use crate::job::{Job, JobState};
 use crate::offset::Offsets;
 use crate::policy::{MOST_POLICIES, Policy};
+use crate::recut::Recut;
 use crate::run::{Run, RunId};
 use crate::timeline::Stretch;
 
 /// What takes a ledger from each version to the next one; the first makes a new one. Times are UTC
 /// nanoseconds; sets and descriptions are JSON.
-const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: [&str; 5] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, access::SCHEMA];
 const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 const VERSION_1: &str = "
@@ -101,6 +104,14 @@ CREATE TABLE policy (
 const VERSION_3: &str = "
 ALTER TABLE stream ADD COLUMN offsets_json TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE part ADD COLUMN offset_ns BIGINT NOT NULL DEFAULT 0;
+";
+
+const VERSION_4: &str = "
+CREATE TABLE recut (
+    path TEXT PRIMARY KEY,
+    made BIGINT NOT NULL,
+    recut_json TEXT NOT NULL
+);
 ";
 
 /// See [`Ledger`].
@@ -273,6 +284,11 @@ impl Ledger for SqliteLedger {
         row.map(|row| json_column(&row, "run_json")).transpose()
     }
 
+    async fn recuts(&self) -> Result<Vec<Recut>, LedgerError> {
+        let most = i64::MAX as usize;
+        self.listed("SELECT recut_json AS json FROM recut ORDER BY made, path LIMIT $1", most).await
+    }
+
     async fn policies(&self) -> Result<Vec<Policy>, LedgerError> {
         let most = MOST_POLICIES;
         self.listed("SELECT policy_json AS json FROM policy ORDER BY place LIMIT $1", most).await
@@ -284,6 +300,22 @@ impl Ledger for SqliteLedger {
             .await
             .map_err(cannot("read the last part's number"))?;
         Ok(last)
+    }
+
+    async fn users(&self) -> Result<Vec<User>, LedgerError> {
+        access::users(&self.pool).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, LedgerError> {
+        access::tokens(&self.pool).await
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>, LedgerError> {
+        access::audit(&self.pool, query).await
+    }
+
+    async fn last_audit_entry(&self) -> Result<i64, LedgerError> {
+        access::last_audit_entry(&self.pool).await
     }
 }
 
@@ -297,7 +329,7 @@ impl SqliteLedger {
             .bind(i64::try_from(most).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await
-            .map_err(cannot("list jobs, runs or policies"))?;
+            .map_err(cannot("list jobs, runs, re-cuts or policies"))?;
         rows.iter().map(|row| json_column(row, "json")).collect()
     }
 
@@ -368,6 +400,15 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
                 .bind(json(run)?);
             execute(query, connection, "record a run").await
         }
+        Entry::Recut(recut) => {
+            let statement = "INSERT INTO recut (path, made, recut_json) VALUES ($1, $2, $3)
+                ON CONFLICT (path) DO UPDATE SET recut_json = excluded.recut_json";
+            let query = sqlx::query(statement)
+                .bind(recut.path.display().to_string())
+                .bind(recut.made.as_nanos())
+                .bind(json(recut)?);
+            execute(query, connection, "record a re-cut").await
+        }
         Entry::Policy(policy) => {
             let statement = "INSERT INTO policy (name, policy_json, place)
                 VALUES ($1, $2, (SELECT COALESCE(MAX(place), 0) + 1 FROM policy))
@@ -379,6 +420,12 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
             let query = sqlx::query("DELETE FROM policy WHERE name = $1").bind(name.as_str());
             execute(query, connection, "forget a policy").await
         }
+        Entry::User(user) => access::enter_user(connection, user).await,
+        Entry::ForgetUser(name) => access::forget_user(connection, name).await,
+        Entry::Token(token) => access::enter_token(connection, token).await,
+        Entry::ForgetToken(name) => access::forget_token(connection, name).await,
+        Entry::Audit(entry) => access::enter_audit(connection, entry).await,
+        Entry::PruneAudit(prune) => access::prune_audit(connection, prune).await,
     }
 }
 
@@ -457,7 +504,7 @@ fn of_stream<'q>(
     sqlx::query(statement).bind(key.device.as_str()).bind(key.stream.as_str())
 }
 
-async fn execute(
+pub(super) async fn execute(
     query: Query<'_, Sqlite, SqliteArguments>,
     connection: &mut SqliteConnection,
     what: &'static str,
@@ -465,7 +512,7 @@ async fn execute(
     query.execute(connection).await.map(drop).map_err(cannot(what))
 }
 
-fn cannot(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
+pub(super) fn cannot(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
     move |source| LedgerError::Query { what, source }
 }
 
@@ -476,7 +523,7 @@ where
     row.try_get(name).map_err(|source| LedgerError::Query { what: name, source })
 }
 
-fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value)
         .map_err(|error| LedgerError::Damaged { what: "record to write", found: error.to_string() })
 }
@@ -486,7 +533,10 @@ fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, L
         .map_err(|error| LedgerError::Damaged { what, found: format!("{error} in {text:.80}") })
 }
 
-fn json_column<T: DeserializeOwned>(row: &SqliteRow, name: &'static str) -> Result<T, LedgerError> {
+pub(super) fn json_column<T: DeserializeOwned>(
+    row: &SqliteRow,
+    name: &'static str,
+) -> Result<T, LedgerError> {
     from_json(name, column::<&str>(row, name)?)
 }
 
@@ -556,6 +606,7 @@ mod tests {
     use super::*;
     use crate::examples::{at, key, part, seconds};
     use crate::ledger::Piece;
+    use crate::recut::{Bytes, RecutState};
     use crate::retry::Tries;
     use crate::timeline::{Proof, State};
 
@@ -614,6 +665,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_re_cut_is_remembered_by_its_recordings_name_with_its_newest_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&ledger_path(folder.path())).await.unwrap();
+        let bytes = |byte| Bytes { size_bytes: u64::MAX, blake3: [byte; 32] };
+        let recut = |path: &str, second| Recut {
+            key: key(),
+            path: path.into(),
+            piece: "camera/main/piece.mp4".into(),
+            state: RecutState::Written,
+            original: bytes(1),
+            copy: bytes(2),
+            kept_frames: 175,
+            left_out_frames: 10,
+            made: at(second),
+        };
+        let (second, first) = (recut("b.mp4", 2), recut("a.mp4", 1));
+        let kept = Recut { state: RecutState::Kept, ..second.clone() };
+        for recut in [&second, &first, &kept] {
+            ledger.record(&[Entry::Recut(Box::new(recut.clone()))]).await.unwrap();
+        }
+        assert_eq!(ledger.recuts().await.unwrap(), [first, kept]);
+    }
+
+    #[tokio::test]
     async fn of_entries_that_cannot_all_be_remembered_none_is() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&ledger_path(folder.path())).await.unwrap();
@@ -649,7 +724,10 @@ mod tests {
         sqlx::raw_sql("PRAGMA user_version = 9").execute(&ledger.pool).await.unwrap();
         drop(ledger);
         let error = SqliteLedger::open(&path).await.unwrap_err().to_string();
-        assert!(error.contains("version 9") && error.contains("up to 3"), "{error}");
+        assert!(
+            error.contains("version 9") && error.contains(&format!("up to {SCHEMA_VERSION}")),
+            "{error}"
+        );
     }
 
     #[tokio::test]
