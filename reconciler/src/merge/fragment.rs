@@ -6,6 +6,7 @@
 //! bytes, or decide a time: `super::join` does that.
 
 use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use mp4_atom::{
@@ -67,34 +68,34 @@ impl<W: Write> FragmentWriter<W> {
         tracks: &[Track],
         duration: Duration,
     ) -> Result<Self, FragmentError> {
-        output.write_all(&head(tracks, duration)?).map_err(FragmentError::Write)?;
+        output.write_all(&file_head(tracks, duration)?).map_err(FragmentError::Write)?;
         let timescales = tracks.iter().map(|track| track.timescale).collect();
         Ok(FragmentWriter { output, timescales, primary: primary_track(tracks), fragments: 0 })
     }
 
     /// Appends samples of one source with these `tracks`; `lanes` has one list per track of the output, each in
     /// decode order and after what was appended before.
-    ///
-    /// A fragment begins at each keyframe of the primary track, and holds the other tracks' samples up to
-    /// the instant at which the next one's keyframe is shown.
     pub fn append<R: Read + Seek>(
         &mut self,
         source: &mut SampleReader<'_, R>,
         tracks: &[Track],
         lanes: &[Vec<OutputSample>],
     ) -> Result<(), FragmentError> {
-        let mut rest: Vec<&[OutputSample]> = lanes.iter().map(Vec::as_slice).collect();
-        while let Some(next) = self.next_fragment(&rest) {
-            let counts: Vec<usize> =
-                (0..rest.len()).map(|lane| self.count_before(&rest, lane, next)).collect();
-            let fragment: Vec<&[OutputSample]> = rest
-                .iter_mut()
-                .zip(counts)
-                .map(|(lane, count)| lane.split_off(..count).unwrap_or_default())
-                .collect();
-            self.write_fragment(source, tracks, &fragment)?;
+        self.append_seen(source, tracks, lanes, &mut |_, _| {})
+    }
+
+    /// The same; `seen` is told each sample's track of the output and its bytes, of each track in decode order.
+    pub fn append_seen<R: Read + Seek>(
+        &mut self,
+        source: &mut SampleReader<'_, R>,
+        tracks: &[Track],
+        lanes: &[Vec<OutputSample>],
+        seen: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), FragmentError> {
+        for cut in cut(&self.timescales, self.primary, lanes) {
+            self.write_fragment(source, tracks, &of_lanes(lanes, &cut), seen)?;
         }
-        self.write_fragment(source, tracks, &rest)
+        Ok(())
     }
 
     /// The output, flushed.
@@ -103,56 +104,112 @@ impl<W: Write> FragmentWriter<W> {
         Ok(self.output)
     }
 
-    /// The index in the primary lane at which the fragment after this one begins; `None` for the last.
-    fn next_fragment(&self, rest: &[&[OutputSample]]) -> Option<usize> {
-        let lane = rest.get(self.primary)?;
-        let first = lane.first()?.decode_ticks;
-        let shortest =
-            SHORTEST_FRAGMENT.as_millis() * u128::from(*self.timescales.get(self.primary)?);
-        let long_enough = |sample: &OutputSample| {
-            u128::from(sample.decode_ticks.saturating_sub(first)) * 1000 >= shortest
-        };
-        lane.iter().position(|sample| sample.source.keyframe && long_enough(sample))
-    }
-
-    /// How many samples of a lane come before the fragment that begins at `next` of the primary lane.
-    fn count_before(&self, rest: &[&[OutputSample]], lane: usize, next: usize) -> usize {
-        if lane == self.primary {
-            return next;
-        }
-        let shown = rest[self.primary][next].presentation() * u128::from(self.timescales[lane]);
-        let primary_timescale = u128::from(self.timescales[self.primary]);
-        rest[lane].partition_point(|sample| sample.presentation() * primary_timescale < shown)
-    }
-
     fn write_fragment<R: Read + Seek>(
         &mut self,
         source: &mut SampleReader<'_, R>,
         tracks: &[Track],
         fragment: &[&[OutputSample]],
+        seen: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), FragmentError> {
-        if fragment.iter().all(|samples| samples.is_empty()) {
-            return Ok(());
-        }
         self.fragments += 1;
-        let mut moof = movie_fragment(self.fragments, fragment);
-        let mut bytes = Vec::new();
-        moof.encode(&mut bytes)?;
-        let media_bytes = set_data_offsets(&mut moof, bytes.len() + BOX_HEADER_BYTES)?;
-        bytes.clear();
-        moof.encode(&mut bytes)?;
-        media_bytes.encode(&mut bytes)?;
-        Mdat::KIND.encode(&mut bytes)?;
+        let mut bytes = fragment_head(self.fragments, fragment)?;
         self.output.write_all(&bytes).map_err(FragmentError::Write)?;
-        for sample in fragment.iter().copied().flatten().map(|sample| &sample.source) {
+        let samples = fragment.iter().enumerate();
+        let samples = samples.flat_map(|(lane, of)| of.iter().map(move |one| (lane, &one.source)));
+        for (lane, sample) in samples {
             let Some(track) = tracks.get(sample.track) else { continue };
             source
                 .read(track, sample, &mut bytes)
                 .map_err(|source| FragmentError::Read { offset: sample.offset, source })?;
             self.output.write_all(&bytes).map_err(FragmentError::Write)?;
+            seen(lane, &bytes);
         }
         Ok(())
     }
+}
+
+/// Which samples of each lane are in one fragment.
+pub type Cut = Vec<Range<usize>>;
+
+/// Cuts samples of one source into fragments; none is empty.
+///
+/// A fragment begins at each keyframe of the primary track, and holds the other tracks' samples up to
+/// the instant at which the next one's keyframe is shown.
+pub fn cut(timescales: &[u32], primary: usize, lanes: &[Vec<OutputSample>]) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    let mut done: Vec<usize> = vec![0; lanes.len()];
+    loop {
+        let next = next_fragment(timescales, primary, lanes, &done);
+        let ends: Vec<usize> = (0..lanes.len())
+            .map(|lane| match next {
+                Some(next) => done[lane].max(count_before(timescales, primary, lanes, lane, next)),
+                None => lanes[lane].len(),
+            })
+            .collect();
+        if ends != done {
+            cuts.push(done.iter().zip(&ends).map(|(from, to)| *from..*to).collect());
+        }
+        if next.is_none() {
+            return cuts;
+        }
+        done = ends;
+    }
+}
+
+/// The samples of a fragment, lane by lane.
+pub fn of_lanes<'a>(lanes: &'a [Vec<OutputSample>], cut: &Cut) -> Vec<&'a [OutputSample]> {
+    let lanes = lanes.iter().zip(cut);
+    lanes.map(|(lane, range)| lane.get(range.clone()).unwrap_or_default()).collect()
+}
+
+/// The index in the primary lane at which the fragment after this one begins; `None` for the last.
+fn next_fragment(
+    timescales: &[u32],
+    primary: usize,
+    lanes: &[Vec<OutputSample>],
+    done: &[usize],
+) -> Option<usize> {
+    let begun = *done.get(primary)?;
+    let lane = lanes.get(primary)?.get(begun..)?;
+    let first = lane.first()?.decode_ticks;
+    let shortest = SHORTEST_FRAGMENT.as_millis() * u128::from(*timescales.get(primary)?);
+    let long_enough = |sample: &OutputSample| {
+        u128::from(sample.decode_ticks.saturating_sub(first)) * 1000 >= shortest
+    };
+    let next = lane.iter().position(|sample| sample.source.keyframe && long_enough(sample))?;
+    Some(begun + next)
+}
+
+/// How many samples of a lane come before the fragment that begins at `next` of the primary lane.
+fn count_before(
+    timescales: &[u32],
+    primary: usize,
+    lanes: &[Vec<OutputSample>],
+    lane: usize,
+    next: usize,
+) -> usize {
+    if lane == primary {
+        return next;
+    }
+    let shown = lanes[primary][next].presentation() * u128::from(timescales[lane]);
+    let primary_timescale = u128::from(timescales[primary]);
+    lanes[lane].partition_point(|sample| sample.presentation() * primary_timescale < shown)
+}
+
+/// What comes before the samples' bytes, lane by lane: the `moof`, and the head of the `mdat`.
+pub fn fragment_head(
+    sequence_number: u32,
+    fragment: &[&[OutputSample]],
+) -> Result<Vec<u8>, FragmentError> {
+    let mut moof = movie_fragment(sequence_number, fragment);
+    let mut bytes = Vec::new();
+    moof.encode(&mut bytes)?;
+    let media_bytes = set_data_offsets(&mut moof, bytes.len() + BOX_HEADER_BYTES)?;
+    bytes.clear();
+    moof.encode(&mut bytes)?;
+    media_bytes.encode(&mut bytes)?;
+    Mdat::KIND.encode(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl OutputSample {
@@ -161,7 +218,8 @@ impl OutputSample {
     }
 }
 
-fn head(tracks: &[Track], duration: Duration) -> Result<Vec<u8>, FragmentError> {
+/// `ftyp` and `moov`: what a player needs before any fragment.
+pub fn file_head(tracks: &[Track], duration: Duration) -> Result<Vec<u8>, FragmentError> {
     let brands = [b"iso5", b"iso6", b"mp41", b"mp42"];
     let file_type = Ftyp {
         major_brand: FourCC::new(b"iso5"),
@@ -383,7 +441,7 @@ mod tests {
     #[test]
     fn the_head_tells_the_duration_and_keeps_the_sample_description() {
         let tracks = [track(TrackKind::Video, 90_000)];
-        let head = head(&tracks, Duration::from_secs(3)).unwrap();
+        let head = file_head(&tracks, Duration::from_secs(3)).unwrap();
         let contains = |bytes: &[u8]| head.windows(bytes.len()).any(|window| window == bytes);
         assert!(contains(&tracks[0].sample_description));
         let mut boxes = Cursor::new(&head);

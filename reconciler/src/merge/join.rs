@@ -30,14 +30,14 @@ pub enum Meets {
 }
 
 /// Places the samples of one source after the other; keeps a few words for each track.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Joiner {
     lanes: Vec<Lane>,
     primary: usize,
     anchor: Option<Anchor>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lane {
     kind: TrackKind,
     timescale: u32,
@@ -76,6 +76,11 @@ impl Joiner {
             primary: primary_track(tracks),
             anchor: None,
         }
+    }
+
+    /// Of the output's tracks.
+    pub fn kinds(&self) -> impl Iterator<Item = TrackKind> {
+        self.lanes.iter().map(|lane| lane.kind)
     }
 
     /// Places the next source: its `samples` in decode order, `zero_at` the wall time of its media time

@@ -13,8 +13,11 @@ mod place;
 mod source;
 
 pub use decoder::{length_bytes, same_decoder};
-pub use fragment::{FragmentError, FragmentWriter, OutputSample};
+pub use fragment::{
+    Cut, FragmentError, FragmentWriter, OutputSample, cut, file_head, fragment_head, of_lanes,
+};
 pub use join::{Joiner, Meets, counterpart};
+pub(crate) use place::{Hashed, prove, write_hashed};
 pub use place::{
     PieceRequest, PlaceError, Publication, Recovery, WrittenPiece, recover, write_piece,
 };

@@ -113,7 +113,7 @@ pub fn write_piece<R: Read + Seek>(
     let path = names.next_name()?;
     let temporary = archive.join(durable::hidden_beside(&path));
     durable::create_directories(durable::parent_of(&temporary))?;
-    let written = write(&temporary, |output| {
+    let written = write_hashed(&temporary, |output| {
         let mut writer = FragmentWriter::begin(output, tracks, range.duration())?;
         let mut reader = SampleReader::new(part, request.held_bytes);
         writer.append(&mut reader, tracks, &lanes)?;
@@ -284,7 +284,7 @@ fn begins_with_keyframe(tracks: &[Track], samples: &[Sample]) -> bool {
 }
 
 /// Creates (or, left over from a crash, overwrites) a file of ours, and syncs it.
-fn write(
+pub(crate) fn write_hashed(
     path: &Path,
     fill: impl FnOnce(Hashed<BufWriter<File>>) -> Result<Hashed<BufWriter<File>>, FragmentError>,
 ) -> Result<(blake3::Hash, u64), PlaceError> {
@@ -295,16 +295,29 @@ fn write(
         .open(path)
         .map_err(DurableError::at("create", path))?;
     let output = BufWriter::with_capacity(COPY_BUFFER_BYTES, file);
-    let written = fill(Hashed { output, hasher: blake3::Hasher::new() })
+    let written = fill(Hashed::new(output))
         .map_err(|source| PlaceError::Write { path: path.to_owned(), source })?;
     written.output.get_ref().sync_all().map_err(DurableError::at("sync", path))?;
-    Ok((written.hasher.finalize(), written.hasher.count()))
+    let (size_bytes, digest) = written.digest();
+    Ok((digest, size_bytes))
 }
 
 /// Everything that goes through, hashed.
-struct Hashed<W> {
+#[derive(Debug)]
+pub(crate) struct Hashed<W> {
     output: W,
     hasher: blake3::Hasher,
+}
+
+impl<W: Write> Hashed<W> {
+    pub(crate) fn new(output: W) -> Self {
+        Hashed { output, hasher: blake3::Hasher::new() }
+    }
+
+    /// How much has gone through, and its BLAKE3.
+    pub(crate) fn digest(&self) -> (u64, blake3::Hash) {
+        (self.hasher.count(), self.hasher.finalize())
+    }
 }
 
 impl<W: Write> Write for Hashed<W> {
@@ -326,13 +339,17 @@ fn holds(path: &Path, piece: &Piece) -> Result<bool, DurableError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(DurableError::at("open", path)(error)),
     };
-    let mut hashed = Hashed { output: io::sink(), hasher: blake3::Hasher::new() };
+    let mut hashed = Hashed::new(io::sink());
     io::copy(&mut file, &mut hashed).map_err(DurableError::at("read", path))?;
-    Ok(hashed.hasher.finalize() == piece.digest)
+    Ok(hashed.digest().1 == piece.digest)
 }
 
 /// Reads a written file back as any reader of the archive does, and compares it sample by sample.
-fn prove(path: &Path, tracks: &[Track], lanes: &[Vec<OutputSample>]) -> Result<(), PlaceError> {
+pub(crate) fn prove(
+    path: &Path,
+    tracks: &[Track],
+    lanes: &[Vec<OutputSample>],
+) -> Result<(), PlaceError> {
     let read = |source| PlaceError::ReadBack { path: path.to_owned(), source };
     let differs = |what| PlaceError::Differs { path: path.to_owned(), what };
     let mut source = Source::open(path).map_err(read)?;

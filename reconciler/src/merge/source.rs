@@ -19,6 +19,8 @@ pub enum SourceError {
         "holds {recordings} recordings one after the other, of which only the first could be read"
     )]
     SeveralRecordings { recordings: u32 },
+    #[error("has {found_bytes} bytes, and had {file_bytes} before")]
+    Shorter { found_bytes: u64, file_bytes: u64 },
     #[error("holds more than {MOST_SAMPLES} samples")]
     TooLong,
 }
@@ -62,6 +64,21 @@ impl Source {
             0 | 1 => Ok(Source { file, file_bytes, summary }),
             recordings => Err(SourceError::SeveralRecordings { recordings }),
         }
+    }
+
+    /// Opens a file again of which the summary is known, as long as it was then: what has been appended since does
+    /// not exist.
+    pub fn reopen(path: &Path, file_bytes: u64, summary: Summary) -> Result<Source, SourceError> {
+        let file = File::open(path).map_err(SourceError::Open)?;
+        let found_bytes = file.metadata().map_err(SourceError::Open)?.len();
+        if found_bytes < file_bytes {
+            return Err(SourceError::Shorter { found_bytes, file_bytes });
+        }
+        Ok(Source { file: Metered { file, bytes_read: 0 }, file_bytes, summary })
+    }
+
+    pub const fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     pub fn summary(&self) -> &Summary {

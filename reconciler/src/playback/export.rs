@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::Run;
 use crate::merge::{
-    FragmentError, FragmentWriter, Joiner, Meets, Source, SourceError, counterpart, primary_track,
-    same_decoder,
+    FragmentError, FragmentWriter, Joiner, Meets, OutputSample, Source, SourceError, counterpart,
+    primary_track, same_decoder,
 };
 use crate::seam::{Bound, Seam, trim};
 
@@ -54,9 +54,48 @@ pub struct ExportedSeam {
     pub seam: Seam,
 }
 
+/// What is about to be written of one run.
+#[derive(Debug)]
+pub struct Written<'r> {
+    pub run: &'r Run<'r>,
+    /// How it goes on from what was written before; `None` where that is nothing, or a hole lies between.
+    pub seam: Option<Seam>,
+    /// Of the source.
+    pub tracks: &'r [Track],
+    /// One for each track of the output.
+    pub lanes: &'r [Vec<OutputSample>],
+}
+
+/// Who looks on while an export is written, and says what it holds.
+pub trait Witness {
+    /// The tracks of the output; before anything else.
+    fn tracks(&mut self, tracks: &[Track]);
+    /// Its samples follow, of each track in decode order.
+    fn run(&mut self, written: &Written<'_>);
+    /// The bytes of the next sample of a track of the output, as they stand in the file.
+    fn sample(&mut self, track: usize, bytes: &[u8]);
+}
+
+/// Nobody looks on.
+impl Witness for () {
+    fn tracks(&mut self, _: &[Track]) {}
+    fn run(&mut self, _: &Written<'_>) {}
+    fn sample(&mut self, _: usize, _: &[u8]) {}
+}
+
 /// Writes what of `range` the runs of a [`view`](super::view) hold. One file is open at a time, and the
 /// table of its samples in memory.
 pub fn export<W: Write>(
+    runs: &[Run<'_>],
+    range: TimeRange,
+    output: W,
+) -> Result<Exported, ExportError> {
+    export_before(&mut (), runs, range, output)
+}
+
+/// As [`export()`], before a witness.
+pub fn export_before<W: Write>(
+    witness: &mut dyn Witness,
     runs: &[Run<'_>],
     range: TimeRange,
     output: W,
@@ -70,8 +109,9 @@ pub fn export<W: Write>(
     let tracks = common_tracks(&runs)?;
     let writer =
         FragmentWriter::begin(output, &tracks, asked.duration()).map_err(ExportError::Output)?;
-    let mut export =
-        Export { writer, joiner: Joiner::new(&tracks), exported: None, continues: false };
+    witness.tracks(&tracks);
+    let joiner = Joiner::new(&tracks);
+    let mut export = Export { writer, joiner, witness, exported: None, continues: false };
     for run in runs {
         export.append(run, range)?;
     }
@@ -79,15 +119,16 @@ pub fn export<W: Write>(
     export.exported.ok_or(ExportError::Nothing { range })
 }
 
-struct Export<W> {
+struct Export<'w, W> {
     writer: FragmentWriter<W>,
     joiner: Joiner,
+    witness: &'w mut dyn Witness,
     exported: Option<Exported>,
     /// The run before was played to its end.
     continues: bool,
 }
 
-impl<W: Write> Export<W> {
+impl<W: Write> Export<'_, W> {
     fn append(&mut self, run: &Run<'_>, range: TimeRange) -> Result<(), ExportError> {
         let path = &run.segment.file;
         let unplayable = |source| ExportError::Source { file: path.clone(), source };
@@ -107,7 +148,10 @@ impl<W: Write> Export<W> {
             _ => Meets::ByClock,
         };
         let lanes = self.joiner.place(tracks, &samples, run.zero_at, meets);
-        let written = self.writer.append(&mut reader, tracks, &lanes);
+        let seam = run.seam.filter(|_| joined);
+        self.witness.run(&Written { run, seam, tracks, lanes: &lanes });
+        let seen = &mut |track: usize, bytes: &[u8]| self.witness.sample(track, bytes);
+        let written = self.writer.append_seen(&mut reader, tracks, &lanes, seen);
         written.map_err(|source| ExportError::Fragment { file: path.clone(), source })?;
         let (exported, first) = match self.exported.take() {
             Some(exported) => (exported, false),
@@ -125,7 +169,7 @@ impl<W: Write> Export<W> {
     }
 }
 
-fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
+pub(super) fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
     if range.start() > run.range.start() {
         Bound::Asked { at: run.media_time(range.start()), within: frame(run.opens) }
     } else {
@@ -133,7 +177,7 @@ fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
     }
 }
 
-fn closing(run: &Run<'_>, range: TimeRange) -> Bound {
+pub(super) fn closing(run: &Run<'_>, range: TimeRange) -> Bound {
     if range.end() < run.range.end() {
         Bound::Asked { at: run.media_time(range.end()), within: frame(run.closes) }
     } else {
@@ -149,7 +193,11 @@ fn frame(bound: Bound) -> Option<usize> {
 }
 
 /// When the frames of a run are shown, and how many they are; `None` where there are none.
-fn shown(tracks: &[Track], samples: &[Sample], zero_at: Timestamp) -> Option<(TimeRange, u64)> {
+pub(super) fn shown(
+    tracks: &[Track],
+    samples: &[Sample],
+    zero_at: Timestamp,
+) -> Option<(TimeRange, u64)> {
     let primary = primary_track(tracks);
     let track = tracks.get(primary)?;
     let frames = || samples.iter().filter(|sample| sample.track == primary);

@@ -43,6 +43,10 @@ impl Seams {
         self.decodable.insert(live.to_owned(), first_keyframe);
     }
 
+    pub fn decodable_from(&self, live: &Path) -> Option<MediaTime> {
+        self.decodable.get(live).copied()
+    }
+
     /// Edge, live recording, piece, and how they meet.
     pub fn iter(&self) -> impl Iterator<Item = (Edge, &Path, &Path, &Meeting)> {
         self.met.iter().flat_map(|(piece, met)| {

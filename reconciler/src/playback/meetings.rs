@@ -9,11 +9,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sdcard_indexer::container::{ContainerError, Sample, Track};
+use sdcard_indexer::container::{ContainerError, MediaTime, Sample, Track};
 use serde::Serialize;
 
 use super::ArchivedSegment;
 use super::links::Seams;
+use super::shelf::Shelf;
 use crate::merge::{Source, SourceError, length_bytes, primary_track};
 use crate::seam::{Edge, Expected, Frame, Meeting, NoMatch, SliceCodec, coded, meet};
 use crate::timeline::Recorder;
@@ -93,8 +94,49 @@ impl FoundSeams {
     }
 }
 
+/// What looks at edges have told, for when the same two recordings, as long as they were then, meet again.
+pub type Looks = Shelf<(Edge, ArchivedSegment, ArchivedSegment), Look>;
+
+/// What one look has told.
+#[derive(Clone, Debug)]
+pub struct Look {
+    first_keyframe: Option<MediaTime>,
+    meeting: Option<Meeting>,
+}
+
+impl Look {
+    /// `None` where another look may tell more.
+    fn of(seams: &Seams, live: &ArchivedSegment, outcome: &Result<Meeting, Unmet>) -> Option<Look> {
+        let meeting = match outcome {
+            // Who learns how clocks run has done so when the piece was merged.
+            Ok(meeting) => Some(Meeting { samples: Vec::new(), ..meeting.clone() }),
+            Err(Unmet::Frames(_) | Unmet::NoSlices { .. }) => None,
+            Err(Unmet::Source { .. }) => return None,
+        };
+        Some(Look { first_keyframe: seams.decodable_from(&live.file), meeting })
+    }
+
+    fn tell(self, edge: Edge, live: &ArchivedSegment, piece: &ArchivedSegment, seams: &mut Seams) {
+        if let Some(first_keyframe) = self.first_keyframe {
+            seams.set_decodable_from(&live.file, first_keyframe);
+        }
+        if let Some(meeting) = self.meeting {
+            seams.insert(edge, &live.file, &piece.file, meeting);
+        }
+    }
+}
+
 /// Looks at both edges of every piece, and at each live recording that may reach there.
 pub fn find_seams(segments: &[ArchivedSegment], search: &SeamSearch) -> FoundSeams {
+    find_new_seams(segments, search, &Looks::new(0, 0))
+}
+
+/// The same, but for what earlier looks have told: that is taken from there, and is no attempt.
+pub fn find_new_seams(
+    segments: &[ArchivedSegment],
+    search: &SeamSearch,
+    looks: &Looks,
+) -> FoundSeams {
     let of = |recorder| segments.iter().filter(move |segment| segment.by == recorder);
     let mut found = FoundSeams::default();
     for piece in of(Recorder::Edge) {
@@ -105,11 +147,19 @@ pub fn find_seams(segments: &[ArchivedSegment], search: &SeamSearch) -> FoundSea
                 continue;
             }
             for live in of(Recorder::Live).filter(|live| reaches(edge, live, piece, search)) {
+                let met_before = (edge, live.clone(), piece.clone());
+                if let Some(look) = looks.get(&met_before) {
+                    look.tell(edge, live, piece, &mut found.seams);
+                    continue;
+                }
                 let mut cost = Cost::default();
                 let copied = (piece, &mut copied);
                 let outcome = look(edge, live, copied, search, &mut found.seams, &mut cost);
                 if let Ok(meeting) = &outcome {
                     found.seams.insert(edge, &live.file, &piece.file, meeting.clone());
+                }
+                if let Some(look) = Look::of(&found.seams, live, &outcome) {
+                    looks.put(met_before, look, 1);
                 }
                 let (live, piece) = (live.file.clone(), piece.file.clone());
                 found.attempts.push(Attempt { edge, live, piece, outcome, cost });

@@ -2,7 +2,9 @@
 //!
 //! A view over segments, never a change to them. In the order of the data: [`find_seams`] reads where live
 //! recordings and pieces from the card hold the same frames, [`view`] says which part of which segment is played
-//! when, so that every frame is played once, [`export`] writes any range of that as one MP4.
+//! when, so that every frame is played once, [`export`] writes any range of that as one MP4. For players, a
+//! [`Programme`] says which fragments a range is made of: [`playlist`] lists them for HLS, a [`SeekableFile`] has them
+//! in one MP4, a [`Projector`] makes their bytes when they are wanted. [`Player`] does all that in the running server.
 //!
 //! A recorder's own playback (MediaMTX's, a folder of ffmpeg's) knows nothing of that, and plays the archive's files
 //! one after the other. There, an overlap remains: a piece begins with the keyframe at or before the hole and ends
@@ -11,8 +13,17 @@
 //! does it. No hole remains: what a live file holds before its first keyframe cannot be played, and is in the piece.
 
 mod export;
+mod hls;
 mod links;
 mod meetings;
+mod player;
+mod programme;
+mod projector;
+mod reel;
+mod seekable;
+mod segments;
+mod shelf;
+mod still;
 mod view;
 
 use std::path::PathBuf;
@@ -24,9 +35,19 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 use crate::seam::{Bound, Seam};
 use crate::timeline::Recorder;
 
-pub use export::{ExportError, Exported, ExportedSeam, export};
+pub use export::{ExportError, Exported, ExportedSeam, Witness, Written, export, export_before};
+pub use hls::{HOLE_CLASS, Reference, playlist};
 pub use links::Seams;
-pub use meetings::{Attempt, Cost, FoundSeams, SeamSearch, Unmet, find_seams};
+pub use meetings::{
+    Attempt, Cost, FoundSeams, Look, Looks, SeamSearch, Unmet, find_new_seams, find_seams,
+};
+pub use player::{Media, MediaStream, PlayError, Player};
+pub use programme::{Edition, NoEdition, Programme, ProgrammeError, Segment, TakeError};
+pub use projector::{Projector, Reels, reels};
+pub use seekable::SeekableFile;
+pub use segments::segments;
+pub use shelf::Shelf;
+pub use still::{Still, still};
 pub use view::{Tolerances, view};
 
 /// A file of the archive. `range` begins at the instant of its media time zero.
