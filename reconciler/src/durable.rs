@@ -92,6 +92,15 @@ pub fn replace(from: &Path, to: &Path) -> Result<(), DurableError> {
     sync_both(from, to)
 }
 
+/// Two files of one file system take each other's names in one step; durable on return. A crash leaves both as they
+/// were or both exchanged. Fails, and changes nothing, where the file system cannot do that.
+pub fn exchange(one: &Path, other: &Path) -> Result<(), DurableError> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+        .map_err(io::Error::from)
+        .map_err(DurableError::at("exchange with its copy the name of", one))?;
+    sync_both(one, other)
+}
+
 /// Writes a new file under a hidden name beside `destination`, and gives it that name once it is whole.
 /// Nothing is left of it where `fill` fails.
 pub fn write_new<T, E: From<DurableError>>(
@@ -216,6 +225,22 @@ mod tests {
         replace(&from, &to).unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"new");
         assert!(!from.exists());
+    }
+
+    #[test]
+    fn two_files_exchange_their_names_or_stay_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (directory.path().join("a"), directory.path().join("below/b"));
+        create_directories(parent_of(&other)).unwrap();
+        fs::write(&one, b"one").unwrap();
+        exchange(&one, &other).unwrap_err();
+        assert_eq!(fs::read(&one).unwrap(), b"one");
+        fs::write(&other, b"other").unwrap();
+        exchange(&one, &other).unwrap();
+        assert_eq!(
+            (fs::read(&one).unwrap(), fs::read(&other).unwrap()),
+            (b"other".to_vec(), b"one".to_vec())
+        );
     }
 
     #[test]

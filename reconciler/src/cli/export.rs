@@ -1,9 +1,12 @@
-//! `gapless export`: a range of the merged recording as one MP4 file.
+//! `gapless export`: a range of the merged recording as one MP4 file, and beside it the manifest that proves it.
+//!
+//! As JSON: `file`, `range`, `frames`, `seams`, `manifest` and `manifest_blake3`, and of the search for seams
+//! `not_met` and `seam_search`.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use protocol::message::DeviceId;
 use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
@@ -11,14 +14,51 @@ use sdcard_indexer::readable::length_of;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde_json::json;
 
-use super::show;
+use super::progress::Bar;
 use super::{Output, Window};
+use super::{show, text};
+use crate::archive::ArchivedFile;
 use crate::config::Config;
 use crate::durable;
 use crate::fleet::StreamKey;
-use crate::ledger::{Ledger, PartState};
-use crate::playback::{self, ArchivedSegment, Exported, FoundSeams, SeamSearch, Tolerances};
-use crate::timeline::Recorder;
+use crate::ledger::{Ledger, PartRecord};
+use crate::playback::{self, ArchivedSegment, FoundSeams, SeamSearch, Tolerances};
+use crate::proof::{self, Blake3, Exporter, Manifest, Provenance};
+use crate::recut;
+
+/// Beside the MP4, with this behind its name.
+pub(super) const MANIFEST_ENDING: &str = ".json";
+
+pub(super) const EXAMPLES: &str = "\
+Writes clip.mp4, and beside it clip.mp4.json, its manifest: who recorded
+each range, with which digests, how ranges were put together, and what of
+the time asked for is not there and why.
+
+  gapless export front-door --from 2026-11-23T10:00:00Z \\
+      --to 2026-11-23T10:05:00Z -o clip.mp4
+  gapless verify-export clip.mp4       on any machine, with no server
+
+Note the manifest's BLAKE3 that is printed where nobody can change it, such
+as in a case file: who alters the MP4 and the manifest together is found out
+by that alone.
+
+Exit code: 0 done, 1 failed, 2 usage or configuration";
+
+#[derive(clap::Args, Debug)]
+pub struct Export {
+    /// Its id, as `gapless devices` lists it
+    device: DeviceId,
+    #[command(flatten)]
+    window: Window,
+    /// The file to write; must not exist
+    #[arg(long, short)]
+    output: PathBuf,
+    /// Write the MP4 alone, without what proves it
+    #[arg(long)]
+    no_manifest: bool,
+    #[command(flatten)]
+    report: Output,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExportRefused {
@@ -28,63 +68,125 @@ pub(super) enum ExportRefused {
     Exists { path: PathBuf },
 }
 
+/// What was written.
+struct Done<'a> {
+    output: &'a Path,
+    manifest: &'a Manifest,
+    /// Where it lies, and its digest; `None` where it was not wanted.
+    written: Option<(PathBuf, Blake3)>,
+    found: &'a FoundSeams,
+}
+
 pub async fn export(
     ledger: &dyn Ledger,
     config: &Config,
-    device: &DeviceId,
-    window: &Window,
-    output: &Path,
-    report: &Output,
+    asked: &Export,
     out: &mut dyn Write,
 ) -> anyhow::Result<bool> {
-    let range = window.range()?;
-    let key = one_stream(ledger, device, window).await?;
-    if output.exists() {
-        return Err(ExportRefused::Exists { path: output.to_owned() }.into());
+    let range = asked.window.range()?;
+    let output = asked.output.as_path();
+    let key = one_stream(ledger, &asked.device, &asked.window).await?;
+    let beside = (!asked.no_manifest).then(|| manifest_beside(output));
+    if let Some(path) =
+        [Some(output), beside.as_deref()].into_iter().flatten().find(|it| it.exists())
+    {
+        return Err(ExportRefused::Exists { path: path.to_owned() }.into());
     }
-    let segments = segments(ledger, config, &key, range).await?;
+    let parts = ledger.parts(&key).await?;
+    let timeline = ledger.timeline(&key).await?;
+    let segments = segments(&parts, config, &key, range)?;
+    let provenance = Provenance::of(&config.archive.root, parts);
     let found = playback::find_seams(&segments, &SeamSearch::default());
     let runs = playback::view(&segments, &found.seams, Tolerances::default());
-    let exported = durable::write_new(output, |file| -> anyhow::Result<_> {
-        Ok(playback::export(&runs, range, file)?)
-    })?;
-    match report.json {
-        true => print_json(output, &exported, &found, out),
-        false => print(output, &exported, out),
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    let export = proof::Export {
+        key: &key,
+        asked: range,
+        root: &config.archive.root,
+        runs: &runs,
+        provenance: &provenance,
+        timeline: timeline.as_ref(),
+        join_tolerance: config.archive.join_tolerance(),
+        exporter: Exporter::new(whoever_runs_this(), text::now()),
+        name: &name,
+        with_sources: !asked.no_manifest,
+    };
+    let bar = Bar::of_bytes("exporting");
+    let manifest =
+        durable::write_new(output, |file| -> anyhow::Result<_> { Ok(export.write(file, &bar)?) })?;
+    bar.finish();
+    let written = match beside {
+        Some(path) => {
+            let json = manifest.to_json()?;
+            durable::write_new(&path, |file| -> anyhow::Result<()> { Ok(file.write_all(&json)?) })?;
+            Some((path, Blake3(blake3::hash(&json))))
+        }
+        None => None,
+    };
+    let done = Done { output, manifest: &manifest, written, found: &found };
+    match asked.report.json {
+        true => done.print_json(out),
+        false => done.print(out),
     }
 }
 
-fn print(output: &Path, exported: &Exported, out: &mut dyn Write) -> anyhow::Result<bool> {
-    let Exported { range, frames, seams } = exported;
-    let (output, length) = (output.display(), length_of(range.duration()));
-    writeln!(out, "{output}: {} to {} ({length}, {frames} frames)", range.start(), range.end())?;
-    for seam in seams {
-        writeln!(out, "  seam at {}: {}", seam.at, seam.seam)?;
+impl Done<'_> {
+    fn print(&self, out: &mut dyn Write) -> anyhow::Result<bool> {
+        let Manifest { holds, frames, seams, states, .. } = self.manifest;
+        let (output, length) = (self.output.display(), length_of(holds.range().duration()));
+        writeln!(out, "{output}: {} to {} ({length}, {frames} frames)", holds.from, holds.to)?;
+        for seam in seams.iter().filter(|found| found.seam.joins_recorders()) {
+            writeln!(out, "  seam at {}: {}", seam.at, seam.seam)?;
+        }
+        let lacking = states.iter().filter(|entry| !entry.known.is_archived());
+        text::stretches(out, lacking.map(|entry| (&entry.range, entry.known.to_string())))?;
+        for source in &self.manifest.sources {
+            if source.piece.as_ref().is_some_and(|piece| piece.piece_blake3 != source.blake3) {
+                text::row(out, "altered", "since it was merged; see gapless verify")?;
+                text::row(out, "", &source.file)?;
+            }
+        }
+        if let Some((path, digest)) = &self.written {
+            writeln!(out, "{}: note its BLAKE3 elsewhere:", path.display())?;
+            writeln!(out, "  {digest}")?;
+        }
+        Ok(true)
     }
-    Ok(true)
+
+    fn print_json(&self, out: &mut dyn Write) -> anyhow::Result<bool> {
+        let unmet = self.found.attempts.iter().filter_map(|attempt| {
+            let reason = attempt.outcome.as_ref().err()?.to_string();
+            let (live, piece, edge) = (&attempt.live, &attempt.piece, attempt.edge);
+            Some(json!({ "live": live, "piece": piece, "edge": edge, "reason": reason }))
+        });
+        let seams = self.manifest.seams.iter().filter(|found| found.seam.joins_recorders());
+        let written = self.written.as_ref();
+        let document = json!({
+            "file": self.output,
+            "range": self.manifest.holds,
+            "frames": self.manifest.frames,
+            "seams": seams.collect::<Vec<_>>(),
+            "manifest": written.map(|(path, _)| path),
+            "manifest_blake3": written.map(|(_, digest)| digest),
+            "not_met": unmet.collect::<Vec<_>>(),
+            "seam_search": self.found.cost(),
+        });
+        show::print_json(&document, out)
+    }
 }
 
-fn print_json(
-    output: &Path,
-    exported: &Exported,
-    found: &FoundSeams,
-    out: &mut dyn Write,
-) -> anyhow::Result<bool> {
-    let Exported { range, frames, seams } = exported;
-    let unmet = found.attempts.iter().filter_map(|attempt| {
-        let reason = attempt.outcome.as_ref().err()?.to_string();
-        let (live, piece, edge) = (&attempt.live, &attempt.piece, attempt.edge);
-        Some(json!({ "live": live, "piece": piece, "edge": edge, "reason": reason }))
-    });
-    let document = json!({
-        "file": output,
-        "range": range,
-        "frames": frames,
-        "seams": seams,
-        "not_met": unmet.collect::<Vec<_>>(),
-        "seam_search": found.cost(),
-    });
-    show::print_json(&document, out)
+pub(super) fn manifest_beside(clip: &Path) -> PathBuf {
+    let mut name = OsString::from(clip);
+    name.push(MANIFEST_ENDING);
+    name.into()
+}
+
+/// As the machine knows them. It is their word: whoever may run this may also say that they are somebody else.
+fn whoever_runs_this() -> String {
+    let uid = std::fs::metadata("/proc/self").map_or("?".to_owned(), |own| own.uid().to_string());
+    let user = std::env::var("USER").unwrap_or_else(|_| "unnamed".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{user} (uid {uid}) on {}, by the command line", host.trim())
 }
 
 async fn one_stream(
@@ -104,35 +206,20 @@ async fn one_stream(
 }
 
 /// The archive's files of a range, each with who recorded it.
-pub async fn segments(
-    ledger: &dyn Ledger,
+fn segments(
+    parts: &[PartRecord],
     config: &Config,
     key: &StreamKey,
     range: TimeRange,
 ) -> anyhow::Result<Vec<ArchivedSegment>> {
     let root = config.archive.root.join(config.archive.stream_path(key));
-    let archived = ledger.parts(key).await?.into_iter();
-    let archived = archived.filter(|record| record.state == PartState::Archived);
-    let pieces: BTreeMap<PathBuf, (TimeRange, Duration)> = archived
-        .filter_map(|record| {
-            let (piece, uncertainty_ns) = (record.piece?, record.part.uncertainty_ns);
-            let placed = (piece.range, Duration::from_nanos(uncertainty_ns));
-            Some((config.archive.root.join(piece.path), placed))
-        })
-        .collect();
     let source =
         StreamSource { stream: key.stream.clone(), root: root.clone(), layout: config.layout()? };
     let mut index = Index::open(IndexConfig::new(vec![source], None))?;
     index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
-    let held = index.segments(&key.stream, range).filter_map(|segment| {
-        let range = segment.coverage()?;
-        let file = root.join(&segment.path);
-        // Names may be rounded; what a piece was cut for is not.
-        let (by, range, uncertainty) = match pieces.get(&file) {
-            Some(&(range, uncertainty)) => (Recorder::Edge, range, uncertainty),
-            None => (Recorder::Live, range, segment.placement.uncertainty),
-        };
-        Some(ArchivedSegment { file, range, by, uncertainty })
+    let files = index.segments(&key.stream, range).filter_map(|segment| {
+        let (path, range) = recut::as_recorded(root.join(&segment.path), segment.coverage()?);
+        Some(ArchivedFile { path, range, uncertainty: segment.placement.uncertainty })
     });
-    Ok(held.collect())
+    Ok(playback::segments(files, parts, &config.archive.root))
 }

@@ -4,11 +4,9 @@
 //! archived must be held by files that parse. Nothing is changed. As JSON: `pieces`, `piece_bytes`, and
 //! `problems`, each with `stream`, `problem`, and `file` where it is about one.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use protocol::message::DeviceId;
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
@@ -16,10 +14,12 @@ use sdcard_indexer::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
+use super::progress::Bar;
 use super::show;
 use crate::config::Config;
 use crate::fleet::StreamKey;
 use crate::ledger::{Ledger, PartState, Piece};
+use crate::proof::{Blake3, Progress, digest_of};
 use crate::timeline::{Proof, Recorder, State};
 
 /// What was looked at, and what is wrong.
@@ -56,12 +56,13 @@ pub async fn verify(
         pieces
             .extend(archived.filter_map(|record| Some((key.clone(), record.piece?, record.proof))));
     }
-    let progress = progress_bar(pieces.iter().map(|(_, piece, _)| piece.size_bytes).sum());
+    let progress = Bar::of_bytes("reading");
+    progress.more(pieces.iter().map(|(_, piece, _)| piece.size_bytes).sum());
     for (key, piece, proof) in &pieces {
         report.sealed_pieces += usize::from(*proof == Proof::Sealed);
         report.check_piece(key, piece, &config.archive.root, &progress);
     }
-    progress.finish_and_clear();
+    progress.finish();
     for key in &streams {
         report.check_timeline(key, ledger, config).await?;
     }
@@ -74,18 +75,14 @@ pub async fn verify(
 }
 
 impl Report {
-    fn check_piece(&mut self, key: &StreamKey, piece: &Piece, root: &Path, progress: &ProgressBar) {
+    fn check_piece(&mut self, key: &StreamKey, piece: &Piece, root: &Path, progress: &Bar) {
         self.pieces += 1;
         self.piece_bytes += piece.size_bytes;
         let path = root.join(&piece.path);
-        let found = digest_of(&path, progress);
-        let problem = match found {
-            Ok(found) if *found.as_bytes() == piece.digest => return,
-            Ok(found) => format!(
-                "its bytes have changed: BLAKE3 is {}, was {}",
-                found.to_hex(),
-                blake3::Hash::from(piece.digest).to_hex()
-            ),
+        let written = Blake3::from(piece.digest);
+        let problem = match digest_of(&path, None, progress) {
+            Ok((_, found)) if found == written => return,
+            Ok((_, found)) => format!("its bytes have changed: BLAKE3 is {found}, was {written}"),
             Err(error) => format!("cannot be read: {error}"),
         };
         self.problems.push(Problem { stream: key.to_string(), file: Some(path), problem });
@@ -138,20 +135,4 @@ impl Report {
             "{pieces} merged pieces read ({mib:.1} MiB), {sealed_pieces} as sealed, {problems} problems"
         )
     }
-}
-
-fn digest_of(path: &Path, progress: &ProgressBar) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(progress.wrap_read(File::open(path)?))?;
-    Ok(hasher.finalize())
-}
-
-/// Only people see it: a pipe gets the result alone.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("reading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-    ProgressBar::new(bytes).with_style(style.expect("a well-formed template"))
 }

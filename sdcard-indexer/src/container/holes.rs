@@ -33,6 +33,21 @@ pub(super) struct Holes {
     /// The first of `frames` whose distance from the next is to be judged.
     next: usize,
     found: Vec<Hole>,
+    /// See [`MAX_HOLES`].
+    most: usize,
+}
+
+/// The holes longer than `shortest` between samples of one track in decode order, all of them: for who has the
+/// samples in memory anyway.
+pub fn holes_between<'s>(
+    samples: impl IntoIterator<Item = &'s Sample>,
+    track: &Track,
+    shortest: Duration,
+) -> Vec<Hole> {
+    let mut holes = Holes { most: usize::MAX, ..Holes::new(shortest) };
+    samples.into_iter().for_each(|sample| holes.push(sample, track, 0));
+    holes.end_recording();
+    holes.into_found()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +62,7 @@ impl Holes {
     /// Of holes no longer than `shortest` nothing is told.
     pub(super) fn new(shortest: Duration) -> Self {
         let shortest_ns = i64::try_from(shortest.as_nanos()).unwrap_or(i64::MAX);
-        Holes { shortest_ns, frames: VecDeque::new(), next: 0, found: Vec::new() }
+        Holes { shortest_ns, frames: VecDeque::new(), next: 0, found: Vec::new(), most: MAX_HOLES }
     }
 
     /// `late_ns` is added to all times of the recording.
@@ -75,7 +90,7 @@ impl Holes {
     }
 
     pub(super) fn add(&mut self, hole: Hole) {
-        let full = self.found.len() == MAX_HOLES;
+        let full = self.found.len() == self.most;
         match self.found.last_mut().filter(|_| full) {
             Some(last) => last.end = hole.end,
             None => self.found.push(hole),
@@ -131,9 +146,8 @@ mod tests {
 
     const TOLERANCE: Duration = Duration::from_millis(500);
 
-    /// Frames at these times in milliseconds, decoded in this order and shown as much later as is told.
-    fn holes_of(frames: impl IntoIterator<Item = (i64, i32)>) -> Vec<(i64, i64)> {
-        let track = Track {
+    fn track() -> Track {
+        Track {
             track_id: 1,
             kind: TrackKind::Video,
             codec: Codec::H264,
@@ -143,21 +157,26 @@ mod tests {
             height: 0,
             zero_ticks: 0,
             storage: Storage::Contiguous,
-        };
-        let mut holes = Holes::new(TOLERANCE);
-        for (decode_ticks, composition_offset) in frames {
-            let sample = Sample {
-                track: 0,
-                decode_ticks,
-                composition_offset,
-                duration: 40,
-                size_bytes: 1,
-                offset: 0,
-                keyframe: false,
-                packets: None,
-            };
-            holes.push(&sample, &track, 0);
         }
+    }
+
+    fn sample((decode_ticks, composition_offset): (i64, i32)) -> Sample {
+        Sample {
+            track: 0,
+            decode_ticks,
+            composition_offset,
+            duration: 40,
+            size_bytes: 1,
+            offset: 0,
+            keyframe: false,
+            packets: None,
+        }
+    }
+
+    /// Frames at these times in milliseconds, decoded in this order and shown as much later as is told.
+    fn holes_of(frames: impl IntoIterator<Item = (i64, i32)>) -> Vec<(i64, i64)> {
+        let mut holes = Holes::new(TOLERANCE);
+        frames.into_iter().for_each(|frame| holes.push(&sample(frame), &track(), 0));
         holes.end_recording();
         let millis = |time: MediaTime| time.0 / 1_000_000;
         holes.into_found().iter().map(|hole| (millis(hole.start), millis(hole.end))).collect()
@@ -238,5 +257,18 @@ mod tests {
         assert_eq!(holes.len(), MAX_HOLES);
         let last = holes.last().map(|(_, end)| *end);
         assert_eq!(last, Some((MAX_HOLES as i64 + 10) * 2_200));
+    }
+
+    #[test]
+    fn who_has_all_samples_is_told_all_holes() {
+        let mut at = 0;
+        let frames = (0..MAX_HOLES + 10).flat_map(|_| steady(5).chain([2_000]).collect::<Vec<_>>());
+        let next = |distance| {
+            at += distance;
+            sample((at, 0))
+        };
+        let samples: Vec<Sample> = frames.chain(steady(5)).map(next).collect();
+        let holes = super::holes_between(&samples, &track(), TOLERANCE);
+        assert_eq!(holes.len(), MAX_HOLES + 10);
     }
 }

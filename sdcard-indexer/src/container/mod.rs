@@ -27,7 +27,7 @@ mod tail;
 pub mod track;
 mod walk;
 
-pub use holes::{Hole, MAX_HOLES};
+pub use holes::{Hole, MAX_HOLES, holes_between};
 pub use in_band::{InBandKind, InBandTime};
 pub use sample_reader::SampleReader;
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
