@@ -16,10 +16,11 @@ use sdcard_indexer::scan::ScanLimits;
 use sdcard_indexer::segment::Segment;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::{Hint, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::fleet::StreamKey;
+use crate::recut;
 
 /// How often the kernel is asked for what has happened.
 const POLL: Duration = Duration::from_millis(200);
@@ -58,6 +59,25 @@ pub struct ArchivedFile {
     pub uncertainty: Duration,
 }
 
+/// What the archive has around a range.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Around {
+    /// Those that share time with it.
+    pub files: Vec<ArchivedFile>,
+    /// The last instant before it that is held, and the first one behind it.
+    pub before: Option<Timestamp>,
+    pub behind: Option<Timestamp>,
+}
+
+/// Why the archive does not say what it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Silent {
+    #[error("the archive knows no such stream")]
+    Unknown,
+    #[error("the archive is being read for the first time, or its disk is slow")]
+    Busy,
+}
+
 /// The way to the thread. It ends when the last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct Archive {
@@ -68,8 +88,10 @@ pub struct Archive {
 enum Order {
     /// Look after a stream whose folder lies there, relative to the archive's root.
     Watch(StreamKey, PathBuf),
-    /// Which files share time with the range?
-    Near { key: StreamKey, range: TimeRange, answer: SyncSender<Vec<ArchivedFile>> },
+    /// What is there in the range, and near it?
+    Around { key: StreamKey, range: TimeRange, answer: SyncSender<Option<Around>> },
+    /// Is the thread there, and not busy?
+    Answer(oneshot::Sender<()>),
 }
 
 impl Archive {
@@ -106,12 +128,24 @@ impl Archive {
     /// The files of a stream that share time with `range`; none where the thread is too busy to say. Waits for
     /// the answer, so it is not for the main task.
     pub fn near(&self, key: &StreamKey, range: TimeRange) -> Vec<ArchivedFile> {
+        self.around(key, range).map(|around| around.files).unwrap_or_default()
+    }
+
+    /// What of a stream is there in `range`, and near it. Waits for the answer.
+    pub fn around(&self, key: &StreamKey, range: TimeRange) -> Result<Around, Silent> {
         let (answer, answered) = sync_channel(1);
-        let near = Order::Near { key: key.clone(), range, answer };
-        match self.orders.try_send(near) {
-            Ok(()) => answered.recv_timeout(BUSY).unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
+        let around = Order::Around { key: key.clone(), range, answer };
+        self.orders.try_send(around).map_err(|_| Silent::Busy)?;
+        let around = answered.recv_timeout(BUSY).map_err(|_| Silent::Busy)?;
+        around.ok_or(Silent::Unknown)
+    }
+}
+
+impl Archive {
+    /// Returns once the thread has nothing else to do; false where it is not there.
+    pub async fn answers(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.orders.try_send(Order::Answer(answer)).is_ok() && answered.await.is_ok()
     }
 }
 
@@ -151,7 +185,10 @@ impl Reader {
                 match order {
                     Order::Watch(key, path) => fresh.push((key, path)),
                     // Fails only where nobody waits any more.
-                    Order::Near { key, range, answer } => drop(answer.send(self.near(&key, range))),
+                    Order::Around { key, range, answer } => {
+                        drop(answer.send(self.around(&key, range)));
+                    }
+                    Order::Answer(answer) => drop(answer.send(())),
                 }
             }
             let listened = if fresh.is_empty() { self.look() } else { self.take_up(fresh) };
@@ -189,16 +226,21 @@ impl Reader {
         keys.iter().all(|key| self.refresh(key, &[]))
     }
 
-    fn near(&self, key: &StreamKey, range: TimeRange) -> Vec<ArchivedFile> {
-        let Some(watched) = self.streams.get(key) else { return Vec::new() };
+    fn around(&self, key: &StreamKey, range: TimeRange) -> Option<Around> {
+        let watched = self.streams.get(key)?;
         let file = |segment: Segment| {
-            Some(ArchivedFile {
-                path: watched.root.join(&segment.path),
-                range: segment.coverage()?,
-                uncertainty: segment.placement.uncertainty,
-            })
+            let named = watched.root.join(&segment.path);
+            let (path, range) = recut::as_recorded(named, segment.coverage()?);
+            Some(ArchivedFile { path, range, uncertainty: segment.placement.uncertainty })
         };
-        watched.index.segments(&key.stream, range).filter_map(file).collect()
+        let files = watched.index.segments(&key.stream, range).filter_map(file).collect();
+        let held = watched.index.stream(&key.stream).map(|view| view.held.ranges());
+        let held = held.unwrap_or_default();
+        let before = held.partition_point(|held| held.start() < range.start()).checked_sub(1);
+        let before = before.and_then(|at| held.get(at)).map(|held| held.end().min(range.start()));
+        let behind = held.get(held.partition_point(|held| held.end() <= range.end()));
+        let behind = behind.map(|held| held.start().max(range.end()));
+        Some(Around { files, before, behind })
     }
 
     fn watch_all(&mut self) {

@@ -17,6 +17,7 @@ use toml::Spanned;
 
 use crate::broker::BrokerConfig;
 use crate::fleet::StreamKey;
+use crate::http::{self, HttpConfig};
 use crate::link::BrokerUrl;
 use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit, kbit_limit};
 use crate::rfc3339;
@@ -27,6 +28,8 @@ use crate::rfc3339;
 pub struct Config {
     pub server: ServerConfig,
     pub broker: BrokerSection,
+    #[serde(deserialize_with = "http::checked")]
+    pub http: HttpConfig,
     #[serde(deserialize_with = "archive")]
     pub archive: ArchiveConfig,
     pub pull: PullConfig,
@@ -101,6 +104,9 @@ pub struct ArchiveConfig {
     /// So much more than the hole is pulled where the central recorder's footage meets it: frames that both hold
     /// tell where exactly they meet, and what clocks differ by.
     pub seam_margin_ms: u64,
+    /// Have a copy that ends where a piece begins take the name of the last live recording before a hole: see
+    /// [`crate::recut`]. The original is kept beside.
+    pub recut: bool,
 }
 
 impl Default for ArchiveConfig {
@@ -115,6 +121,7 @@ impl Default for ArchiveConfig {
             join_tolerance_ms: 500,
             open_gap_s: 60,
             seam_margin_ms: 2_000,
+            recut: false,
         }
     }
 }
@@ -216,6 +223,7 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new(""));
         self.server.state_dir = base.join(&self.server.state_dir);
         self.archive.root = base.join(&self.archive.root);
+        self.http.locate(base);
         self
     }
 
@@ -421,6 +429,8 @@ mod tests {
                 "line 1",
             ),
             ("\n[pull]\nkbit_per_second = -1", "line 3"),
+            ("\n[http]\nlisten = \"0.0.0.0:8480\"", "line 2"),
+            ("\n[http]\nlisten = \"8480\"", "line 3"),
         ] {
             let error = refused(text);
             assert!(error.contains("/etc/gapless.toml") && error.contains(line), "{error}");

@@ -1,10 +1,24 @@
-//! Instants, ranges and names that the unit tests of this crate share.
+//! Instants, ranges and names that the unit tests of this crate share, and what an API stands on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::message::{DeviceId, Part};
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
 use sdcard_indexer::time::{TimeRange, Timestamp};
+use tokio::sync::{broadcast, mpsc};
 
+use crate::access::Access;
+use crate::api::Sources;
+use crate::api::export::Exports;
+use crate::archive::{Archive, ArchiveChange};
+use crate::config::Config;
 use crate::fleet::StreamKey;
+use crate::ledger::SqliteLedger;
+use crate::playback::Player;
+use crate::reconcile::Event;
+use crate::reconcile::driver::Desk;
 use crate::time::{MonotonicMicros, Now};
 
 pub fn at(second: i64) -> Timestamp {
@@ -40,4 +54,20 @@ pub fn part(range: TimeRange) -> Part {
         uncertainty_ns: 3,
         media: vec![1, 2, 3],
     }
+}
+
+/// What an API stands on whose archive is empty. The two others end things when they are dropped.
+pub fn sources(
+    desk: Desk,
+    ledger: Arc<SqliteLedger>,
+    access: Access,
+    state_dir: &Path,
+) -> (Sources, broadcast::Sender<Event>, mpsc::Receiver<ArchiveChange>) {
+    let config = Config::parse("", &state_dir.join("gapless.toml")).unwrap();
+    let (archive, changes) = Archive::start(&config, config.layout().unwrap()).unwrap();
+    let (happens, events) = broadcast::channel(16);
+    let root = config.archive.root;
+    let player = Player::new(archive.clone(), root.clone(), ledger.clone());
+    let exports = Exports::new(player.clone(), ledger.clone(), root, Duration::ZERO);
+    (Sources { desk, ledger, archive, events, access, player, exports }, happens, changes)
 }

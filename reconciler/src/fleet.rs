@@ -33,9 +33,13 @@ pub const MOST_LINK_CHARACTERS: usize = 64;
 pub const MOST_STREAMS: usize = 16;
 
 /// One stream of one device: what a timeline is kept for.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub struct StreamKey {
+    #[schema(value_type = crate::schema::Id)]
     pub device: DeviceId,
+    #[schema(value_type = crate::schema::Id)]
     pub stream: StreamId,
 }
 
@@ -183,6 +187,13 @@ impl Fleet {
     pub fn remember(&mut self, key: &StreamKey, holding: Holding) {
         let device = self.devices.entry(key.device.clone()).or_default();
         device.streams.insert(key.stream.clone(), Reported { holding, newest: None });
+    }
+
+    /// When and as what a device was last heard, before a restart.
+    pub fn recall(&mut self, id: &DeviceId, agent_version: String, heard: Option<Timestamp>) {
+        let device = self.devices.entry(id.clone()).or_default();
+        device.agent_version = agent_version;
+        device.last_heard = heard;
     }
 
     pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {

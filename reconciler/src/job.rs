@@ -72,7 +72,7 @@ pub struct Job {
 /// Stretches that a job remembers of what it lacks.
 pub const MOST_LACKING: usize = 100;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Open,

@@ -4,11 +4,14 @@
 //! [`timeline`] what every instant's state is, [`plan`] what to do about it, [`pull`] gets it into the
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it. [`reconcile`] ties these
 //! together, [`ledger`] remembers, [`link`] and [`broker`] are the way to the devices, [`server`] starts
-//! all of it, [`api`] takes orders, [`cli`] is how people ask.
+//! all of it, [`api`] takes orders, [`access`] says whose, [`http`] brings them over TCP, [`page`] and [`cli`] are
+//! how people give them.
 
+pub mod access;
 pub mod api;
 pub mod archive;
 pub mod bandwidth;
+pub mod board;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -18,6 +21,7 @@ mod examples;
 pub mod fleet;
 pub mod forecast;
 pub mod horizon;
+pub mod http;
 pub mod job;
 pub mod ledger;
 pub mod link;
@@ -25,18 +29,24 @@ pub mod merge;
 pub mod mode;
 pub mod offset;
 pub mod order;
+pub mod page;
 pub mod plan;
 pub mod playback;
 pub mod policy;
+pub mod proof;
 pub mod pull;
 pub mod queue;
 pub mod rate;
 pub mod reconcile;
+pub mod recut;
+pub mod resolution;
 pub mod retry;
 pub mod rfc3339;
 pub mod run;
+mod schema;
 pub mod seam;
 pub mod server;
 pub mod spool;
+pub mod tally;
 pub mod time;
 pub mod timeline;

@@ -212,6 +212,11 @@ impl Unusable {
         }
     }
 
+    /// By cause, since the start.
+    pub fn totals(&self) -> Vec<(Cause, u64)> {
+        Cause::ALL.iter().map(|cause| (*cause, self.dropped.total(*cause))).collect()
+    }
+
     /// The message, or `None` where it was dropped.
     pub fn decode<M: Message>(&mut self, topic: &Topic, payload: &[u8]) -> Option<M> {
         let decoded = envelope::decode(payload);

@@ -11,6 +11,7 @@ use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::board::{Look, Sight};
 use crate::fleet::StreamKey;
 use crate::job::{Job, JobId, JobState};
 use crate::ledger::PartId;
@@ -33,8 +34,11 @@ pub enum Order {
         range: TimeRange,
         deadline: Timestamp,
     },
-    /// Open jobs, and those that ended lately; the newest first.
-    Jobs,
+    /// Open jobs, and those that ended lately; the newest first, from those before `before` on.
+    Jobs {
+        before: Option<JobId>,
+        most: usize,
+    },
     Job(JobId),
     CancelJob(JobId),
     /// Runs whose window is open.
@@ -45,6 +49,8 @@ pub enum Order {
     Policies,
     PutPolicy(Box<Policy>),
     RemovePolicy(PolicyName),
+    /// What changes nothing.
+    Look(Look),
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -57,6 +63,7 @@ pub enum Answer {
     Work(Box<Work>),
     Policies(Vec<ListedPolicy>),
     Policy(Box<ListedPolicy>),
+    Seen(Sight),
 }
 
 /// Why an order is not carried out.
@@ -123,7 +130,7 @@ pub struct Found {
 pub const MOST_SEGMENTS: usize = 10_000;
 
 /// Whose word an answer is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Heard {
     /// The device has just answered.
@@ -203,4 +210,16 @@ pub struct PartWork {
 pub struct ListedPolicy {
     pub origin: Origin,
     pub policy: Policy,
+}
+
+/// Of a thousand devices nobody reads all names.
+const MOST_LISTED: usize = 20;
+
+/// Names, as a refusal tells those that are known.
+pub fn listed(names: Vec<&str>) -> String {
+    match names.len().saturating_sub(MOST_LISTED) {
+        _ if names.is_empty() => "none".to_owned(),
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..MOST_LISTED].join(", ")),
+    }
 }

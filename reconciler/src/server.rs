@@ -8,18 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdcard_indexer::layout::LayoutError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::access::{Access, AccountError, Confidential, FirstAdmin};
+use crate::api::export::Exports;
 use crate::api::{self, Api, ApiError};
 use crate::archive::Archive;
 use crate::broker::{BrokerError, EmbeddedBroker};
 use crate::config::Config;
+use crate::http::{Http, HttpError};
 use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::link::{self, BrokerUrl, Outbox, Routes};
+use crate::playback::Player;
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
 use crate::reconcile::driver::{self as reconcile, Desk, Reconciler};
+use crate::recut;
 use crate::spool::{Spool, SpoolError};
 use crate::time::Clock;
 
@@ -53,6 +58,10 @@ pub enum ServerError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("cannot make the first user")]
+    FirstUser(#[source] AccountError),
 }
 
 /// A server that is ready to run.
@@ -69,7 +78,13 @@ pub struct Server {
     events: broadcast::Sender<Event>,
     desk: Desk,
     api: Api,
+    /// Where the configuration wants one.
+    http: Option<Http>,
+    access: Access,
+    first_admin: Option<FirstAdmin>,
     router: axum::Router,
+    /// Where it is asked for.
+    recut: Option<recut::Task>,
     /// Held while the server lives.
     _lock: std::fs::File,
 }
@@ -86,6 +101,7 @@ impl Server {
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&ledger_path(&config.server.state_dir)).await?);
         let api = Api::listen(&config.server.state_dir)?;
+        let http = Http::listen(&config.http).await?;
         let spool = Spool::open(&config.spool_dir(), config.pull.min_free_bytes())?;
         let (url, broker) = match &config.broker.url {
             Some(url) => (url.clone(), None),
@@ -116,18 +132,43 @@ impl Server {
             spool_jobs,
             spool_results,
         };
+        let recut = config.archive.recut.then(|| recut::Task {
+            ledger: ledger.clone(),
+            root: config.archive.root.clone(),
+            archive: archive.clone(),
+            events: events.subscribe(),
+        });
+        let root = config.archive.root.clone();
+        let player = Player::new(archive.clone(), root.clone(), ledger.clone());
+        let tolerance = config.archive.join_tolerance();
+        let exports = Exports::new(player.clone(), ledger.clone(), root, tolerance);
         let ports = reconcile::Ports {
             control,
             outbox,
             archive_changes,
-            archive,
+            archive: archive.clone(),
             orders,
             pulls: commands_in,
             pull_events,
             events: events.clone(),
         };
         let clock = Clock::start();
-        let router = api::router(desk.clone(), ledger.clone());
+        let access = Access::open(ledger.clone(), clock, config.http.access()).await?;
+        let first_admin = match http {
+            Some(_) => access.first_admin().await.map_err(ServerError::FirstUser)?,
+            // Nobody can log in anywhere.
+            None => None,
+        };
+        let router = api::router(api::Sources {
+            desk: desk.clone(),
+            ledger: ledger.clone(),
+            archive,
+            events: events.subscribe(),
+            access: access.clone(),
+            player,
+            exports,
+        })
+        .merge(crate::page::router());
         let reconciler =
             Reconciler::resume(config.clone(), clock, layout, ledger, spool, ports).await?;
         let routes = Routes { control: control_in, transfer: transfer_in };
@@ -143,7 +184,11 @@ impl Server {
             events,
             desk,
             api,
+            http,
+            access,
+            first_admin,
             router,
+            recut,
             _lock: lock,
         })
     }
@@ -151,6 +196,11 @@ impl Server {
     /// Where devices reach the embedded broker; `None` where an external one is used.
     pub fn broker_address(&self) -> Option<SocketAddr> {
         self.broker.as_ref().map(EmbeddedBroker::local_addr)
+    }
+
+    /// Where people and programs reach the API and the page; `None` where they do not.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
     }
 
     /// What happens from now on. A watcher that falls behind loses the oldest events, nothing else.
@@ -169,22 +219,51 @@ impl Server {
         tracing::info!(broker = %self.url, archive = %self.config.archive.root.display(), "gapless runs");
         let link = tokio::spawn(link::run(self.url, server.clone(), self.outbound, self.routes));
         let puller = tokio::spawn(driver::run(server, self.clock, self.pulls));
-        let (stop_api, stopped) = oneshot::channel::<()>();
-        let stopped = async { drop(stopped.await) };
-        let api = tokio::spawn(self.api.serve(self.router, stopped));
+        let recut = self.recut.map(|task| tokio::spawn(recut::run(task)));
+        let (stop_api, stopped) = watch::channel(());
+        // Both listeners end when the sender is gone.
+        let until_stopped = |mut stopped: watch::Receiver<()>| async move {
+            while stopped.changed().await.is_ok() {}
+        };
+        let over_tcp = self.http.map(|http| {
+            say_how_to_log_in(&http.url(), self.first_admin.as_ref());
+            let stopped = until_stopped(stopped.clone());
+            let (router, access) = (self.router.clone(), self.access.clone());
+            tokio::spawn(http.serve(router, access, stopped, LAST_ANSWERS))
+        });
+        let api = tokio::spawn(self.api.serve(self.router, self.access, until_stopped(stopped)));
         let ended = self.reconciler.run(shutdown).await;
         drop(stop_api);
+        // Nothing more can happen: whoever watches is told so.
+        drop(self.events);
         let api_stops = api.abort_handle();
         if timeout(LAST_ANSWERS, api).await.is_err() {
             api_stops.abort();
         }
+        // It has its own last moment, which began with the other's.
+        if let Some(over_tcp) = over_tcp {
+            drop(over_tcp.await);
+        }
         link.abort();
+        recut.inspect(tokio::task::JoinHandle::abort);
         puller.abort();
         if let Some(mut broker) = self.broker {
             broker.shutdown();
         }
         tracing::info!("gapless has ended");
         Ok(ended?)
+    }
+}
+
+/// On a terminal and in the journal, beside the log's line. The password is told this once.
+fn say_how_to_log_in(url: &str, first: Option<&FirstAdmin>) {
+    tracing::info!(url, "the API and the page are served");
+    if let Some(FirstAdmin { name, password: Confidential(password) }) = first {
+        eprintln!(
+            "\n  Log in at {url}\n    name      {name}\n    password  {password}\n\n  \
+             It is told this once. `gapless user password {name}` sets another one, and\n  \
+             `gapless user add NAME --role view` lets somebody else in.\n"
+        );
     }
 }
 

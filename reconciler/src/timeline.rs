@@ -11,7 +11,7 @@ use sdcard_indexer::time::TimeRange;
 use serde::{Deserialize, Serialize};
 
 /// The state of an instant; the words are those of the documentation, the API and the command line.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
     Archived {
@@ -41,7 +41,9 @@ pub enum State {
 }
 
 /// Who put it into the archive.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Recorder {
     /// The central recorder, as it happened.
@@ -51,7 +53,7 @@ pub enum Recorder {
 }
 
 /// How archived footage was proved to be what the card held.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// Not Gapless's to prove: the central recorder wrote it.

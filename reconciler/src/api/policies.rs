@@ -6,30 +6,57 @@ use axum::extract::{Path, State};
 use serde_json::{Map, Value};
 
 use super::jobs::unexpected;
+use super::openapi::{Conflict, Invalid, Otherwise, Unknown, Unreadable};
 use super::{Asked, Kind, Problem, view};
-use crate::order::{Answer, Order, OrderError};
-use crate::policy::{Policy, PolicyError, PolicyName};
+use crate::order::{Answer, ListedPolicy, Order, OrderError};
+use crate::policy::{self, Policy, PolicyError, PolicyName};
+use crate::schema::Id;
 
+/// All policies, in the order in which they are asked; the first that matches a stream counts
+#[utoipa::path(
+    get,
+    path = "/api/v1/policies",
+    tag = "policies",
+    responses((status = 200, description = "No more than 257", body = Vec<view::Policy>), Otherwise)
+)]
 pub async fn list(State(asked): State<Asked>) -> Result<Json<Vec<view::Policy>>, Problem> {
-    match asked.desk.ask(Order::Policies).await? {
-        Answer::Policies(policies) => {
-            Ok(Json(policies.into_iter().map(view::Policy::from).collect()))
-        }
-        other => Err(unexpected(&other)),
-    }
+    Ok(Json(asked.policies().await?.into_iter().map(view::Policy::from).collect()))
 }
 
+/// One policy
+#[utoipa::path(
+    get,
+    path = "/api/v1/policies/{name}",
+    tag = "policies",
+    params(("name" = Id, Path, description = "Its name")),
+    responses((status = 200, description = "As in the file", body = view::Policy), Unknown, Otherwise)
+)]
 pub async fn one(
     State(asked): State<Asked>,
     name: Result<Path<PolicyName>, PathRejection>,
 ) -> Result<Json<view::Policy>, Problem> {
     let Path(name) = name?;
-    let Json(policies) = list(State(asked)).await?;
+    let policies = asked.policies().await?;
     let found = policies.into_iter().find(|listed| listed.policy.name == name);
-    found.map(Json).ok_or_else(|| OrderError::from(PolicyError::Unknown(name)).into())
+    found
+        .map(|listed| Json(listed.into()))
+        .ok_or_else(|| OrderError::from(PolicyError::Unknown(name)).into())
 }
 
+/// Put a policy in, or in the place of the one of this name
+///
 /// The name of the path is the policy's; one in the body may only repeat it.
+#[utoipa::path(
+    put,
+    path = "/api/v1/policies/{name}",
+    tag = "policies",
+    params(("name" = Id, Path, description = "Its name")),
+    request_body = policy::Policy,
+    responses(
+        (status = 200, description = "It holds from now on", body = view::Policy),
+        Unknown, Conflict, Invalid, Unreadable, Otherwise
+    )
+)]
 pub async fn put(
     State(asked): State<Asked>,
     name: Result<Path<PolicyName>, PathRejection>,
@@ -46,6 +73,14 @@ pub async fn put(
     asked.policy(Order::PutPolicy(Box::new(policy))).await
 }
 
+/// Take out a policy that came by the API
+#[utoipa::path(
+    delete,
+    path = "/api/v1/policies/{name}",
+    tag = "policies",
+    params(("name" = Id, Path, description = "Its name")),
+    responses((status = 200, description = "What it was", body = view::Policy), Unknown, Conflict, Otherwise)
+)]
 pub async fn remove(
     State(asked): State<Asked>,
     name: Result<Path<PolicyName>, PathRejection>,
@@ -55,6 +90,13 @@ pub async fn remove(
 }
 
 impl Asked {
+    pub(super) async fn policies(&self) -> Result<Vec<ListedPolicy>, Problem> {
+        match self.desk.ask(Order::Policies).await? {
+            Answer::Policies(policies) => Ok(policies),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn policy(&self, order: Order) -> Result<Json<view::Policy>, Problem> {
         match self.desk.ask(order).await? {
             Answer::Policy(policy) => Ok(Json((*policy).into())),

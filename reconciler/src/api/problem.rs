@@ -3,12 +3,14 @@
 use std::fmt;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sdcard_indexer::readable::explain;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use crate::access::{AccountError, PasswordError};
 use crate::ledger::LedgerError;
 use crate::order::OrderError;
 use crate::policy::PolicyError;
@@ -21,6 +23,10 @@ pub enum Kind {
     /// What was asked about is not there.
     Unknown,
     Method,
+    /// Nobody knows who asks.
+    Unidentified,
+    /// Who asks may not.
+    Forbidden,
     /// It is in a state in which this cannot be done.
     Conflict,
     /// What was asked makes no sense; `detail` names the field.
@@ -41,6 +47,8 @@ impl Kind {
         match self {
             Kind::Unknown => "unknown",
             Kind::Method => "method",
+            Kind::Unidentified => "unidentified",
+            Kind::Forbidden => "forbidden",
             Kind::Conflict => "conflict",
             Kind::Invalid => "invalid",
             Kind::Unreadable(_) => "unreadable",
@@ -55,6 +63,8 @@ impl Kind {
         match self {
             Kind::Unknown => "There is no such thing",
             Kind::Method => "This cannot be done with it",
+            Kind::Unidentified => "You have not said who you are",
+            Kind::Forbidden => "You may not do this",
             Kind::Conflict => "It is in a state in which this cannot be done",
             Kind::Invalid => "What was asked makes no sense",
             Kind::Unreadable(_) => "What was sent cannot be read",
@@ -69,6 +79,8 @@ impl Kind {
         match self {
             Kind::Unknown => StatusCode::NOT_FOUND,
             Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Unidentified => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::Unreadable(status) => status,
@@ -81,7 +93,7 @@ impl Kind {
 }
 
 /// As it is sent: `application/problem+json`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `urn:gapless:problem:` and a word.
     #[serde(rename = "type")]
@@ -121,6 +133,10 @@ impl IntoResponse for Problem {
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            // Not `Basic`: browsers would ask by themselves, and send it from then on.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gapless\""));
+        }
         response
     }
 }
@@ -145,6 +161,24 @@ impl From<OrderError> for Problem {
             | OrderError::Policy(_) => Kind::Invalid,
             OrderError::TooManyJobs(_) => Kind::TooMany,
             OrderError::TooManySearches(_) | OrderError::Ending => Kind::Busy,
+        };
+        Problem::new(kind, error)
+    }
+}
+
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Problem {
+        let kind = match error {
+            AccountError::Unknown { .. } => Kind::Unknown,
+            AccountError::Taken { .. } | AccountError::LastAdmin(_) | AccountError::NoUser => {
+                Kind::Conflict
+            }
+            AccountError::TooMany => Kind::TooMany,
+            AccountError::Expired(_) | AccountError::WrongPassword => Kind::Invalid,
+            AccountError::Password(PasswordError::Unhashed(_)) => Kind::Failed,
+            AccountError::Password(_) => Kind::Invalid,
+            AccountError::Ledger(error) => return error.into(),
+            AccountError::Busy => Kind::Busy,
         };
         Problem::new(kind, error)
     }

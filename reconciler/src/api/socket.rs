@@ -5,8 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::serve::IncomingStream;
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Uid, User};
 use tokio::net::{UnixListener, UnixSocket};
+
+use crate::access::{Access, Caller};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -56,15 +64,45 @@ impl Api {
     }
 
     /// Answers until `stop`, and then what has been asked already.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) {
+    pub async fn serve(
+        self,
+        router: Router,
+        access: Access,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) {
         let Api { listener, file } = self;
         tracing::info!(socket = %file.0.display(), "orders are taken");
-        let serving = axum::serve(listener, router);
+        let router = router.layer(middleware::from_fn_with_state(access, by_its_owner));
+        let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Asker>());
         if let Err(error) = serving.with_graceful_shutdown(stop).await {
             tracing::error!(%error, "the API has ended");
         }
         drop(file);
     }
+}
+
+/// The user of the operating system at the other end, for the audit log.
+#[derive(Clone, Debug)]
+struct Asker(String);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Asker {
+        let uid = stream.io().peer_cred().map(|credentials| credentials.uid()).ok();
+        let user = uid.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+        let unnamed = || uid.map_or_else(|| "unknown".to_owned(), |uid| format!("uid {uid}"));
+        Asker(user.map_or_else(unnamed, |user| user.name))
+    }
+}
+
+/// Whoever could connect is the server's own user, or root: the file's rights are the log-in.
+async fn by_its_owner(
+    State(access): State<Access>,
+    ConnectInfo(Asker(name)): ConnectInfo<Asker>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(Caller::on_the_socket(&access, name));
+    next.run(request).await
 }
 
 /// The file takes its rights from the socket when it is bound: at no moment can anyone else connect.

@@ -1,20 +1,25 @@
 //! The command line: what people and scripts ask of `gapless`.
 //!
 //! What only looks reads the ledger and the archive, and works whether or not the server is running. `search`,
-//! `pull`, `jobs`, `cancel`, `policy put` and `policy remove` ask the running server by its [API](crate::api).
+//! `pull`, `jobs`, `cancel`, `policy put`, `policy remove`, `user`, `token` and `audit` ask the running server by its
+//! [API](crate::api).
 //! Exit codes: 0 done, 1 failed or something is wrong, 2 usage or configuration.
 
 mod client;
 mod export;
 mod follow;
 mod jobs;
+mod originals;
 mod policy;
+mod progress;
 mod pull;
 mod runs;
 mod search;
 mod show;
 mod text;
+mod user;
 mod verify;
+mod verify_export;
 
 use std::future::Future;
 use std::io::Write;
@@ -27,12 +32,14 @@ use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api;
 use crate::config::{Config, ConfigError};
 use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::server::{self, Server};
 
 use client::Client;
 use policy::PolicyCommand;
+use user::{TokenCommand, UserCommand};
 
 /// Exit code for wrong usage and configuration.
 const MISUSED: u8 = 2;
@@ -57,11 +64,13 @@ cameras' own cards exactly what is missing, proves it, and merges it.
   gapless gaps                      what is not whole, and why
   gapless verify                    re-read what was merged, compare digests
   gapless export front-door --from … --to … -o clip.mp4
+  gapless verify-export clip.mp4    is it still what was exported?
   gapless search front-door --from … --to …    what its card holds there
   gapless pull front-door --from … --to …      get it into the archive now
   gapless jobs --follow             how that gets on
   gapless runs                      what scheduled runs did, and left
-  gapless policy next-runs          when they come";
+  gapless policy next-runs          when they come
+  gapless user add anna --role view let somebody log in to the page";
 
 const EXIT_CODES: &str = "\
 Exit code: 0 done, 1 failed or something wrong, 2 usage or configuration";
@@ -81,7 +90,7 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Show what is not whole: missing, pending, transferring, lost, failed
+    /// Show what is not whole, and why
     Gaps {
         /// Only this device
         device: Option<DeviceId>,
@@ -97,18 +106,12 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Write a range of a device's merged recording as one MP4 file
-    Export {
-        /// Its id, as `gapless devices` lists it
-        device: DeviceId,
-        #[command(flatten)]
-        window: Window,
-        /// The file to write; must not exist
-        #[arg(long, short)]
-        output: PathBuf,
-        #[command(flatten)]
-        report: Output,
-    },
+    /// Write a range of a merged recording as one MP4, with proof
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Export),
+    /// Check an exported MP4 against its manifest, on any machine
+    #[command(after_help = verify_export::EXAMPLES)]
+    VerifyExport(verify_export::VerifyExport),
     /// Ask a device what it holds of a range, and what the archive has
     #[command(after_help = search::EXAMPLES)]
     Search(search::Search),
@@ -123,9 +126,23 @@ enum Command {
     /// Show what scheduled runs did, and what they left
     #[command(after_help = runs::EXAMPLES)]
     Runs(runs::Runs),
-    /// Show, check and change policies: what is recorded, when it is pulled
+    /// List recordings that a re-cut has renamed, and put them back
+    #[command(subcommand, after_help = originals::EXAMPLES)]
+    Originals(originals::Originals),
+    /// Show, check and change what is recorded, and when it is pulled
     #[command(subcommand, after_help = policy::EXAMPLES)]
     Policy(PolicyCommand),
+    /// Say who may log in to the page and the API, and what they may
+    #[command(subcommand, after_help = user::USER_EXAMPLES)]
+    User(UserCommand),
+    /// Let programs use the API, each with a token of its own
+    #[command(subcommand, after_help = user::TOKEN_EXAMPLES)]
+    Token(TokenCommand),
+    /// Show who saw, pulled, exported and changed what
+    #[command(after_help = user::AUDIT_EXAMPLES)]
+    Audit(user::Audit),
+    /// Print the description of the HTTP API (OpenAPI 3.1)
+    Openapi,
 }
 
 #[derive(Args, Debug)]
@@ -180,7 +197,11 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
         Command::Policy(PolicyCommand::Check { file: Some(file), .. }) => Some(file),
         _ => command_line.config.as_ref(),
     };
-    let config = Config::load(file.map(PathBuf::as_path))?;
+    // Whoever was given an export has no server, and nothing to configure.
+    let config = match command_line.command {
+        Command::VerifyExport(_) => Config::default(),
+        _ => Config::load(file.map(PathBuf::as_path))?,
+    };
     let client = Client::new(&config);
     let mut out = std::io::stdout().lock();
     match command_line.command {
@@ -195,7 +216,7 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
         Command::Serve(_) => {
             drop(out);
             let server = Server::start(config).await?;
-            server.run(stop_signal()?).await?;
+            Box::pin(server.run(stop_signal()?)).await?;
             Ok(true)
         }
         Command::Devices(output) => {
@@ -214,10 +235,10 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
             let ledger = ledger(&config).await?;
             verify::verify(&ledger, &config, device.as_ref(), output.json, &mut out).await
         }
-        Command::Export { device, window, output, report } => {
-            let ledger = ledger(&config).await?;
-            export::export(&ledger, &config, &device, &window, &output, &report, &mut out).await
+        Command::Export(asked) => {
+            export::export(&ledger(&config).await?, &config, &asked, &mut out).await
         }
+        Command::VerifyExport(asked) => verify_export::verify_export(&asked, &mut out),
         Command::Search(asked) => search::search(&client, &asked, &mut out).await,
         Command::Pull(asked) => pull::pull(&client, asked, &mut out).await,
         Command::Jobs(asked) => jobs::jobs(&client, &asked, &mut out).await,
@@ -225,11 +246,21 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
         Command::Runs(asked) => {
             runs::runs(&ledger(&config).await?, &client, &asked, &mut out).await
         }
+        Command::Originals(asked) => {
+            originals::originals(&asked, &config, &ledger(&config).await?, &mut out).await
+        }
         Command::Policy(PolicyCommand::Put { file, output }) => {
             policy::put(&client, &file, output.json, &mut out).await
         }
         Command::Policy(PolicyCommand::Remove { name, output }) => {
             policy::remove(&client, &name, output.json, &mut out).await
+        }
+        Command::User(command) => user::user(&client, command, &mut out).await,
+        Command::Token(command) => user::token(&client, command, &mut out).await,
+        Command::Audit(asked) => user::audit(&client, &asked, &mut out).await,
+        Command::Openapi => {
+            write!(out, "{}", api::openapi::text())?;
+            Ok(true)
         }
         Command::Policy(command) => {
             let ledger = policy::if_any(ledger(&config).await)?;
@@ -261,6 +292,19 @@ pub fn exit_code(outcome: &Result<bool, anyhow::Error>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) if error.is::<ConfigError>() || error.is::<BackwardWindow>() => MISUSED.into(),
+        Err(error) if verify_export::is_misuse(error) => MISUSED.into(),
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_can_be_parsed() {
+        CommandLine::command().debug_assert();
     }
 }

@@ -60,7 +60,7 @@ pub async fn devices(
                     "online": server_runs.then_some(record.online),
                     "agent_version": record.agent_version,
                     "last_heard": record.last_heard.map(|heard| heard.to_string()),
-                    "completeness": completeness_json(sums),
+                    "completeness": view::Completeness::from(sums),
                 })
             })
             .collect();
@@ -137,7 +137,7 @@ async fn show(
                 "device": key.device,
                 "stream": key.stream,
                 "as_of": record.as_of.to_string(),
-                "completeness": completeness_json(&sums),
+                "completeness": view::Completeness::from(&sums),
                 "stretches": stretches.into_iter().map(view::Stretch::from).collect::<Vec<_>>(),
             }));
         } else {
@@ -208,17 +208,6 @@ fn print_stream(
         writeln!(out, "  nothing")?;
     }
     Ok(writeln!(out)?)
-}
-
-fn completeness_json(sums: &Completeness) -> Value {
-    json!({
-        "complete": sums.is_complete(),
-        "percent": sums.percent(),
-        "expected_s": sums.expected.as_secs_f64(),
-        "archived_s": sums.archived.as_secs_f64(),
-        "lost_s": sums.lost.as_secs_f64(),
-        "open_s": sums.open.as_secs_f64(),
-    })
 }
 
 pub(super) fn print_json(value: &Value, out: &mut dyn Write) -> anyhow::Result<bool> {

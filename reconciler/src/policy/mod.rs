@@ -54,29 +54,37 @@ id_type! {
 
 /// What should be recorded of some streams, and how what is missing is pulled. The same type in the file
 /// (`[[policy]]`) and in the API.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PolicyFields)]
 pub struct Policy {
+    #[schema(value_type = crate::schema::Id)]
     pub name: PolicyName,
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub devices: Vec<DevicePattern>,
     /// Further devices, by the groups that they are in.
     #[serde(default)]
+    #[schema(value_type = Vec<crate::schema::Id>)]
     pub groups: Vec<GroupName>,
     /// Empty: all.
     #[serde(default)]
+    #[schema(value_type = Vec<crate::schema::Id>)]
     pub streams: Vec<StreamId>,
     #[serde(default)]
     pub record: Record,
     #[serde(default)]
+    #[schema(value_type = Vec<Mode>)]
     pub modes: Modes,
     /// Of [`Record::Hours`]; a schedule has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "Europe/Berlin")]
     pub time_zone: Option<Zone>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
     /// Any one of them is good enough; empty: all are.
     #[serde(default)]
+    #[schema(value_type = Vec<String>, example = json!(["ethernet", "10.20.0.0/16"]))]
     pub networks: Vec<NetworkRule>,
     /// Devices that are pulled from at once under this policy; 0: no limit.
     #[serde(default)]
@@ -92,6 +100,7 @@ pub struct Policy {
     pub priority: u8,
     /// How far back gaps are looked for. It never deletes anything: Gapless deletes nothing.
     #[serde(default, with = "period::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "30d")]
     pub retention: Option<Duration>,
 }
 
@@ -100,7 +109,7 @@ const fn default_priority() -> u8 {
 }
 
 /// What should be recorded.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     /// Every instant.

@@ -126,14 +126,17 @@ impl fmt::Display for CronPattern {
 }
 
 /// When the runs of a policy are.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
+    #[schema(value_type = String, example = "0 23 * * *")]
     pub cron: CronPattern,
     /// Of whose calendar and clocks `cron` speaks.
+    #[schema(value_type = String, example = "Europe/Berlin")]
     pub time_zone: Zone,
     /// How long after its beginning a run may still begin to pull; in real time, whatever clocks do.
     #[serde(with = "period")]
+    #[schema(value_type = String, example = "6h")]
     pub window: Duration,
 }
 

@@ -1,5 +1,7 @@
 //! Hearing devices and asking them: presence, coverage, places.
 
+use std::collections::BTreeSet;
+
 use protocol::dropped::Cause;
 use protocol::envelope;
 use protocol::message::{
@@ -20,8 +22,12 @@ use crate::pull::puller::PullCommand;
 impl Core {
     pub(super) fn hear(&mut self, inbound: Inbound) {
         match inbound {
-            Inbound::Up => tracing::info!("connected to the broker"),
+            Inbound::Up => {
+                tracing::info!("connected to the broker");
+                self.link_is_up = true;
+            }
             Inbound::Down => {
+                self.link_is_up = false;
                 let changes = self.fleet.forget_sessions();
                 self.follow(changes);
             }
@@ -131,6 +137,10 @@ impl Core {
 
     /// Who left while no server ran has not been heard to leave.
     pub(super) fn record_all_offline(&mut self, devices: Vec<DeviceRecord>) {
+        let known: BTreeSet<DeviceId> = self.streams.keys().map(|key| key.device.clone()).collect();
+        for record in devices.iter().filter(|record| known.contains(&record.device)) {
+            self.fleet.recall(&record.device, record.agent_version.clone(), record.last_heard);
+        }
         for record in devices.into_iter().filter(|record| record.online) {
             self.record(Entry::Device(DeviceRecord { online: false, ..record }));
         }

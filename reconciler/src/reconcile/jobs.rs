@@ -1,7 +1,9 @@
 //! Jobs: what people asked for, from the order to its end.
 
+use std::ops::Bound;
 use std::time::Duration;
 
+use protocol::message::DeviceId;
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
@@ -10,7 +12,7 @@ use crate::fleet::StreamKey;
 use crate::job::{Job, JobId, JobState, MOST_LACKING, Outcome};
 use crate::ledger::{Entry, REMEMBERED};
 use crate::mode::Mode;
-use crate::order::{JobStatus, OrderError};
+use crate::order::{JobStatus, OrderError, listed};
 use crate::timeline::{self, State, Stretch};
 
 /// Jobs that may be open at once.
@@ -133,8 +135,10 @@ impl Core {
         oldest.iter().for_each(|job| drop(self.jobs.remove(job)));
     }
 
-    pub(super) fn job_statuses(&self) -> Vec<JobStatus> {
-        self.jobs.keys().rev().filter_map(|job| self.job_status(*job).ok()).collect()
+    pub(super) fn job_statuses(&self, before: Option<JobId>, most: usize) -> Vec<JobStatus> {
+        let before = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let older = self.jobs.range((Bound::Unbounded, before)).rev().take(most);
+        older.filter_map(|(job, _)| self.job_status(*job).ok()).collect()
     }
 
     pub(super) fn job_status(&self, id: JobId) -> Result<JobStatus, OrderError> {
@@ -190,21 +194,22 @@ impl Core {
         if self.streams.contains_key(key) {
             return Ok(());
         }
-        let listed = |names: Vec<&str>| match names.is_empty() {
-            true => "none".to_owned(),
-            false => names.join(", "),
-        };
+        self.known_device(&key.device)?;
         let of_device = self.streams.keys().filter(|known| known.device == key.device);
-        let streams: Vec<&str> = of_device.map(|known| known.stream.as_str()).collect();
-        if streams.is_empty() {
-            let mut devices: Vec<&str> =
-                self.streams.keys().map(|known| known.device.as_str()).collect();
-            devices.dedup();
-            let known = listed(devices);
-            return Err(OrderError::UnknownDevice { device: key.device.clone(), known });
-        }
+        let known = listed(of_device.map(|known| known.stream.as_str()).collect());
         let (device, stream) = (key.device.clone(), key.stream.clone());
-        Err(OrderError::UnknownStream { device, stream, known: listed(streams) })
+        Err(OrderError::UnknownStream { device, stream, known })
+    }
+
+    /// A device of which there is a stream.
+    pub(super) fn known_device(&self, device: &DeviceId) -> Result<(), OrderError> {
+        if self.streams.keys().any(|known| known.device == *device) {
+            return Ok(());
+        }
+        let mut devices: Vec<&str> =
+            self.streams.keys().map(|known| known.device.as_str()).collect();
+        devices.dedup();
+        Err(OrderError::UnknownDevice { device: device.clone(), known: listed(devices) })
     }
 
     pub(super) fn answer<T>(

@@ -4,7 +4,7 @@
 //! time at which it happened, and what is to be done about it comes out as [`Action`]s, in their order. So a
 //! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
 //! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `jobs` and `runs` keep
-//! what people and policies have asked for, `orders` answers people. [`driver`] carries the actions out;
+//! what people and policies have asked for, `orders` answers people, `shown` those who only look. [`driver`] carries the actions out;
 //! `merging` does the file work, `meeting` a part of it.
 //!
 //! An action is carried out only once all before it are, and what is to be remembered is durable by then:
@@ -21,6 +21,7 @@ mod parts;
 mod queueing;
 mod runs;
 mod searches;
+mod shown;
 mod stream;
 mod wanted;
 
@@ -31,21 +32,19 @@ use std::time::Duration;
 use protocol::message::{DeviceId, RequestId};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use sdcard_indexer::time::Timestamp;
+use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use crate::archive::ArchiveChange;
 use crate::config::Config;
 use crate::fleet::{Fleet, StreamKey};
 use crate::forecast::Forecast;
 use crate::job::{Job, JobId};
-use crate::ledger::{
-    Entry, Memory, PartId, PartRecord, PartState, Piece, StreamRecord, TimelineRecord,
-};
+use crate::ledger::{Entry, Memory, PartId, PartRecord, PartState, Piece, StreamRecord, Traffic};
 use crate::link::{Inbound, Outbound, Unusable};
 use crate::offset::Offsets;
 use crate::order::{Answer, Order, OrderError};
 use crate::plan::{Rules, Step};
-use crate::policy::Policies;
+use crate::policy::{Policies, PolicyName};
 use crate::pull::puller::{PullCommand, PullEvent};
 use crate::run::{Run, RunId};
 use crate::time::{MonotonicMicros, Now};
@@ -54,6 +53,7 @@ use crate::timeline::{Completeness, Facts, Stretch};
 use asks::Asks;
 use queueing::Queueing;
 use searches::Searches;
+use shown::Shown;
 use stream::{Stream, Wanted};
 
 pub use merging::{MergeStep, Merged};
@@ -63,10 +63,6 @@ pub use merging::{MergeStep, Merged};
 const EVALUATE: Duration = Duration::from_secs(1);
 /// How often any other is: there, time alone changes nothing but where the timeline ends.
 const EVALUATE_QUIET: Duration = Duration::from_secs(5);
-/// A timeline that only grows is written to the ledger no more often than this,
-const TIMELINE_PAUSE: Duration = Duration::from_secs(5);
-/// and of all streams together no more than so many a second.
-const GROWN_TIMELINES_PER_SECOND: u64 = 200;
 /// A question is void after this long on the device's own clock.
 const ASK_EXPIRY: Duration = Duration::from_secs(30);
 
@@ -80,6 +76,8 @@ pub enum Event {
         key: StreamKey,
         stretches: Arc<[Stretch]>,
         completeness: Completeness,
+        /// Outside of this nothing has changed.
+        changed: TimeRange,
     },
     Progress {
         key: StreamKey,
@@ -98,11 +96,14 @@ pub enum Event {
     Job(Job),
     /// A run has begun, or has ended.
     Run(Run),
-    /// Footage of this device is forecast to be overwritten before it can be pulled; said when it grows.
+    /// Footage of this device is forecast to be overwritten before it can be pulled; said when it grows, and once
+    /// nothing is.
     AtRisk {
         device: DeviceId,
         forecast: Forecast,
     },
+    /// A policy was put in or taken out.
+    Policy(PolicyName),
 }
 
 /// What happens.
@@ -161,19 +162,15 @@ pub struct Core {
     runs: BTreeMap<RunId, Run>,
     searches: Searches,
     last_part: i64,
+    link_is_up: bool,
+    /// Since the start.
+    traffic: Traffic,
     unusable: Unusable,
     evaluated: MonotonicMicros,
     random: StdRng,
     /// When what is being handled happened.
     now: Now,
     actions: Vec<Action>,
-}
-
-/// The timeline that the ledger has, and since when.
-#[derive(Debug)]
-struct Shown {
-    stretches: Vec<Stretch>,
-    written: MonotonicMicros,
 }
 
 impl Core {
@@ -190,6 +187,8 @@ impl Core {
             runs: memory.runs.into_iter().map(|run| (run.id, run)).collect(),
             searches: Searches::default(),
             last_part: memory.last_part,
+            link_is_up: false,
+            traffic: Traffic::default(),
             config,
             unusable: Unusable::default(),
             evaluated: now.monotonic,
@@ -284,9 +283,13 @@ impl Core {
         tracing::info!(stream = %key, %expected_from, "a new stream");
     }
 
-    fn admits(&self, device: &DeviceId) -> bool {
+    fn device_ids(&self) -> BTreeSet<&DeviceId> {
         let configured = self.streams.keys().map(|key| &key.device);
-        let known: BTreeSet<&DeviceId> = configured.chain(self.fleet.devices()).collect();
+        configured.chain(self.fleet.devices()).collect()
+    }
+
+    fn admits(&self, device: &DeviceId) -> bool {
+        let known = self.device_ids();
         known.contains(device)
             || (self.config.server.adopt_devices && known.len() < self.config.server.max_devices)
     }
@@ -330,7 +333,7 @@ impl Core {
                 facts = changed;
             }
             self.forget_unwanted(key, &wanted);
-            let stretches = facts.timeline();
+            let stretches: Arc<[Stretch]> = facts.timeline().into();
             self.look_again(key, &stretches);
             self.follow_jobs(key, &stretches);
             self.show(key, stretches);
@@ -390,32 +393,6 @@ impl Core {
         self.streams.get(key)?.facts(wanted, holding, is_online, tolerance)
     }
 
-    /// Every instant that is expected or asked for, by its state; `None` until the archive was read.
-    fn timeline(&self, key: &StreamKey) -> Option<Vec<Stretch>> {
-        let wanted = self.wanted(key)?;
-        Some(self.facts(key, &wanted)?.timeline())
-    }
-
-    /// Tells the ledger and the watchers, where there is something new to tell.
-    fn show(&mut self, key: &StreamKey, stretches: Vec<Stretch>) {
-        let Now { wall, monotonic } = self.now;
-        let shown = self.shown.get(key);
-        let is_news = shown.is_none_or(|shown| differs(&shown.stretches, &stretches));
-        let share = Duration::from_secs(self.streams.len() as u64 / GROWN_TIMELINES_PER_SECOND);
-        let is_due = |shown: &Shown| monotonic.since(shown.written) >= TIMELINE_PAUSE.max(share);
-        if !is_news && !shown.is_some_and(is_due) {
-            return;
-        }
-        let timeline = TimelineRecord { as_of: wall, stretches: stretches.clone() };
-        self.record(Entry::Timeline { key: key.clone(), timeline });
-        if is_news {
-            let completeness = Completeness::of(&stretches);
-            let told = stretches.as_slice().into();
-            self.say(Event::Timeline { key: key.clone(), stretches: told, completeness });
-        }
-        self.shown.insert(key.clone(), Shown { stretches, written: monotonic });
-    }
-
     fn write_timelines(&mut self) {
         self.shown.clear();
         self.evaluate_all();
@@ -460,15 +437,6 @@ impl Core {
             stream.parts.insert(record.id, record);
         }
     }
-}
-
-/// True where a state differs somewhere, not only where the newest stretch has grown.
-fn differs(old: &[Stretch], new: &[Stretch]) -> bool {
-    old.len() != new.len()
-        || old
-            .iter()
-            .zip(new)
-            .any(|(old, new)| old.state != new.state || old.range.start() != new.range.start())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Orders, answered: each by the room that it is about.
 
-use super::Core;
+use super::{Core, Event};
 use crate::ledger::Entry;
 use crate::order::{Answer, ListedPolicy, Order, OrderError};
 use crate::policy::{Origin, Policy, PolicyName};
@@ -13,7 +13,9 @@ impl Core {
                 let taken = self.pull(key, range, deadline).map(Box::new);
                 self.answer(number, taken, Answer::Job);
             }
-            Order::Jobs => self.answer(number, Ok(self.job_statuses()), Answer::Jobs),
+            Order::Jobs { before, most } => {
+                self.answer(number, Ok(self.job_statuses(before, most)), Answer::Jobs);
+            }
             Order::Job(job) => {
                 let status = self.job_status(job).map(Box::new);
                 self.answer(number, status, Answer::Job);
@@ -37,6 +39,10 @@ impl Core {
                 let removed = self.remove_policy(&name).map(Box::new);
                 self.answer(number, removed, Answer::Policy);
             }
+            Order::Look(look) => {
+                let seen = self.look(look);
+                self.answer(number, seen, Answer::Seen);
+            }
         }
     }
 
@@ -49,6 +55,7 @@ impl Core {
         self.policies.upsert(policy.clone(), Origin::Api)?;
         tracing::info!(policy = %policy.name, "a policy by the API");
         self.record(Entry::Policy(Box::new(policy.clone())));
+        self.say(Event::Policy(policy.name.clone()));
         self.policies_changed();
         Ok(ListedPolicy { policy, origin: Origin::Api })
     }
@@ -57,6 +64,7 @@ impl Core {
         let policy = self.policies.remove(name)?;
         tracing::info!(policy = %name, "a policy was removed");
         self.record(Entry::ForgetPolicy(name.clone()));
+        self.say(Event::Policy(name.clone()));
         self.policies_changed();
         Ok(ListedPolicy { policy, origin: Origin::Api })
     }

@@ -6,7 +6,7 @@ use super::merging::{MergeStep, Merged};
 use super::stream::Stream;
 use super::{Action, Core, Event};
 use crate::fleet::StreamKey;
-use crate::ledger::{Entry, PartRecord, PartState};
+use crate::ledger::{Entry, PartRecord, PartState, Traffic};
 use crate::offset::Learned;
 use crate::pull::engine::Failure;
 use crate::pull::puller::PullEvent;
@@ -28,7 +28,7 @@ impl Core {
             }
             PullEvent::Pulled { key, part, card_digest, spool_digest, traffic } => {
                 let Some(mut record) = self.part(&key, part) else { return };
-                record.count(traffic);
+                self.count(&mut record, traffic);
                 record.digest = Some(card_digest.blake3);
                 if card_digest.blake3 != spool_digest {
                     return self.mismatch(record, spool_digest);
@@ -43,7 +43,7 @@ impl Core {
             }
             PullEvent::Lost { key, part, failure, durable_bytes, traffic } => {
                 let Some(mut record) = self.part(&key, part) else { return };
-                record.count(traffic);
+                self.count(&mut record, traffic);
                 self.lose(record, failure, durable_bytes);
             }
             PullEvent::SpoolFailed { key, part, error } => {
@@ -54,7 +54,7 @@ impl Core {
             PullEvent::Paused { key, part, traffic } => {
                 self.stop(&key, part, true);
                 let Some(mut record) = self.part(&key, part) else { return };
-                record.count(traffic);
+                self.count(&mut record, traffic);
                 self.update(record);
                 if let Some(wanted) = self.wanted(&key) {
                     self.forget_unwanted(&key, &wanted);
@@ -62,6 +62,12 @@ impl Core {
                 self.plan_pulls();
             }
         }
+    }
+
+    /// What came for a part in one attempt: for the part, and for everything since the start.
+    fn count(&mut self, record: &mut PartRecord, came: Traffic) {
+        record.count(came);
+        self.traffic.add(came);
     }
 
     /// The bytes are not those that the card's digest speaks of: again, as often as the budget allows.

@@ -11,6 +11,7 @@ use sdcard_indexer::time::Timestamp;
 
 use super::{Action, Core, EVALUATE, Event};
 use crate::bandwidth::{self, Flow, PolicyLimits};
+use crate::board::AtRisk;
 use crate::fleet::StreamKey;
 use crate::forecast::{self, Forecast, Missing};
 use crate::horizon::Horizon;
@@ -53,6 +54,8 @@ pub(super) struct Queueing {
     pausing: BTreeSet<PartId>,
     forecast_at: MonotonicMicros,
     told_lost: BTreeMap<DeviceId, Duration>,
+    /// As of the last forecast.
+    at_risk: BTreeMap<DeviceId, AtRisk>,
 }
 
 impl Default for Queueing {
@@ -71,6 +74,7 @@ impl Default for Queueing {
             pausing: BTreeSet::new(),
             forecast_at: MonotonicMicros::default(),
             told_lost: BTreeMap::new(),
+            at_risk: BTreeMap::new(),
         }
     }
 }
@@ -143,6 +147,15 @@ impl Queueing {
             PartState::Pulled | PartState::Publishing | PartState::Archived => (bytes, bytes),
             PartState::Abandoned => (0, 0),
         }
+    }
+
+    /// What the device will lose, by the last forecast.
+    pub fn at_risk(&self, device: &DeviceId) -> Option<AtRisk> {
+        self.at_risk.get(device).cloned()
+    }
+
+    pub fn devices_at_risk(&self) -> u64 {
+        self.at_risk.len() as u64
     }
 
     /// Of a device, over the last minute.
@@ -341,16 +354,25 @@ impl Core {
 
     /// Says which footage will be overwritten before it can be pulled, while there is time to do something.
     fn warn_of_losses(&mut self) {
+        let mut at_risk = BTreeMap::new();
         for work in self.work_by_device() {
             let lost = work.forecast.lost();
-            let told = self.queueing.told_lost.get(&work.device).copied().unwrap_or_default();
             if lost.is_zero() {
-                self.queueing.told_lost.remove(&work.device);
-            } else if lost >= told + WORTH_TELLING || told.is_zero() {
+                continue;
+            }
+            at_risk.insert(work.device.clone(), self.risk_of(&work.forecast));
+            let told = self.queueing.told_lost.get(&work.device).copied().unwrap_or_default();
+            if lost >= told + WORTH_TELLING || told.is_zero() {
                 tracing::warn!(device = %work.device, lost_s = lost.as_secs(), "{}", work.forecast.seen_at(self.now.wall));
                 self.queueing.told_lost.insert(work.device.clone(), lost);
                 self.say(Event::AtRisk { device: work.device, forecast: work.forecast });
             }
+        }
+        let is_over = |device: &DeviceId, _: &mut Duration| !at_risk.contains_key(device);
+        let over: Vec<_> = self.queueing.told_lost.extract_if(.., is_over).collect();
+        self.queueing.at_risk = at_risk;
+        for (device, _) in over {
+            self.say(Event::AtRisk { device, forecast: Forecast::default() });
         }
     }
 
@@ -415,7 +437,10 @@ impl Core {
 
     /// What is still to come of a stream and the device holds.
     fn open_ranges(&self, key: &StreamKey) -> Vec<Open> {
-        let (Some(wanted), Some(stretches)) = (self.wanted(key), self.timeline(key)) else {
+        if self.is_settled(key) {
+            return Vec::new();
+        }
+        let (Some(wanted), stretches) = (self.wanted(key), self.timeline(key)) else {
             return Vec::new();
         };
         let Some(holding) = self.fleet.holding(key) else { return Vec::new() };
@@ -423,7 +448,7 @@ impl Core {
         let still_open = |stretch: &Stretch| {
             matches!(stretch.state, State::Pending | State::Transferring | State::Missing)
         };
-        let open = stretches.into_iter().filter(still_open);
+        let open = stretches.iter().filter(|stretch| still_open(stretch));
         let held = open.flat_map(|stretch| holding.held.clip(stretch.range));
         held.map(|range| Open {
             key: key.clone(),

@@ -75,6 +75,11 @@ impl Core {
     }
 
     fn close_run(&mut self, id: RunId, cancelled: bool) {
+        let policy = self.runs.get(&id).map(|run| run.policy.clone());
+        let is_of_run = |key: &&StreamKey| Some(&self.policies.of(key).name) == policy.as_ref();
+        let keys: Vec<StreamKey> = self.streams.keys().filter(is_of_run).cloned().collect();
+        // Its report is the last word on it.
+        keys.iter().for_each(|key| self.look_afresh(key));
         let left = self.left_by(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.closed = Some(self.now.wall);
@@ -148,12 +153,12 @@ impl Core {
         let Some(run) = self.runs.get(&id) else { return left };
         for key in self.streams.keys().filter(|key| self.policies.of(key).name == run.policy) {
             let report = run.devices.get(&key.device);
-            let stretches = self.timeline(key).unwrap_or_default();
-            let open = stretches.into_iter().filter(|stretch| !stretch.state.is_settled());
+            let stretches = self.timeline(key);
+            let open = stretches.iter().filter(|stretch| !stretch.state.is_settled());
             let of_stream = open.map(|Stretch { range, state }| Left {
                 stream: key.stream.clone(),
-                range,
-                why: self.why_left(key, &state, report),
+                range: *range,
+                why: self.why_left(key, state, report),
             });
             left.entry(key.device.clone()).or_default().extend(united(of_stream));
         }

@@ -12,6 +12,7 @@ use super::Core;
 use super::asks::Question;
 use crate::fleet::{Holding, StreamKey};
 use crate::order::{Answer, Found, Heard, MOST_SEGMENTS, OrderError};
+use crate::resolution;
 use crate::time::MonotonicMicros;
 use crate::timeline::Stretch;
 
@@ -143,11 +144,10 @@ impl Core {
         };
         let held: Coverage = held.clip(range);
         let goes_at = held.hull().zip(holding.moving_horizon());
-        let timeline = self.timeline(&key).unwrap_or_default();
-        let archive = timeline.into_iter().filter_map(|stretch| {
-            let range = stretch.range.intersection(&range)?;
-            Some(Stretch { range, state: stretch.state })
-        });
+        self.look_afresh(&key);
+        let timeline = self.timeline(&key);
+        let archive = resolution::within(&timeline, range);
+        let archive = archive.map(|(range, state)| Stretch { range, state: state.clone() });
         let Holding { tier, uncertainty_ns, horizon, .. } = holding;
         let found = Found {
             key,

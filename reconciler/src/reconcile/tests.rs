@@ -1,5 +1,7 @@
 //! The core as its driver sees it: what happens goes in, what is to be done comes out.
 
+mod looks;
+
 use bytes::Bytes;
 use protocol::envelope::{self, Message};
 use protocol::message::{
@@ -402,7 +404,7 @@ fn a_part_whose_digest_keeps_differing_has_failed_with_both_digests() {
     }
     server.wait_until(second);
     assert_eq!(starts(&server.commands()), 0);
-    let timeline = server.core.timeline(&key()).unwrap();
+    let timeline = server.core.timeline(&key());
     let failed = timeline.iter().find_map(|stretch| match &stretch.state {
         State::Failed { reason } => Some(reason.clone()),
         _ => None,

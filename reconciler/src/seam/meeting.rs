@@ -7,7 +7,19 @@ use super::handover::{Handover, closing, opening};
 use super::matching::{Expected, Frame, NoMatch, Offset, OffsetSample, align};
 
 /// Which end of a piece.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// Its beginning: a live recording breaks off behind it.

@@ -29,7 +29,7 @@ pub use slices::{Coded, SliceCodec, coded};
 pub use trim::{Bound, trim};
 
 /// How two runs meet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "seam", rename_all = "snake_case")]
 pub enum Seam {
     /// The same recorder goes on in its next file: there is nothing to choose.

@@ -1,26 +1,37 @@
 //! What a request becomes: an order, and an answer or a refusal in the API's words.
 
+mod description;
+mod looks;
+
+use axum::Extension;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
-use crate::examples::{at, camera, key, seconds};
+use crate::access::Caller;
+use crate::archive::ArchiveChange;
+use crate::examples::{at, camera, key, seconds, sources};
 use crate::fleet::StreamKey;
+use crate::http::HttpConfig;
 use crate::job::{Job, JobId, JobState, Outcome};
 use crate::ledger::{Entry, SqliteLedger, ledger_path};
 use crate::order::{Answer, Found, Heard, JobStatus, ListedPolicy, Order, OrderError, Work};
 use crate::policy::{Origin, Policies, PolicyError};
 use crate::run::{Run, RunId};
+use crate::time::Clock;
 
 /// A router whose orders are answered by a function.
 struct Counter {
     router: Router,
     ledger: Arc<SqliteLedger>,
+    happens: broadcast::Sender<Event>,
+    _changes: mpsc::Receiver<ArchiveChange>,
     _state_dir: TempDir,
 }
 
@@ -28,17 +39,26 @@ impl Counter {
     async fn open(
         answer: impl Fn(Order) -> Result<Answer, OrderError> + Send + 'static,
     ) -> Counter {
-        let state_dir = tempfile::tempdir().unwrap();
-        let ledger = SqliteLedger::open(&ledger_path(state_dir.path())).await.unwrap();
-        let ledger = Arc::new(ledger);
         let (desk, mut asked) = Desk::open(1);
         tokio::spawn(async move {
             while let Some(asked) = asked.recv().await {
                 drop(asked.answer.send(answer(asked.order)));
             }
         });
-        let router = router(desk, ledger.clone());
-        Counter { router, ledger, _state_dir: state_dir }
+        Counter::of(desk).await
+    }
+
+    async fn of(desk: Desk) -> Counter {
+        let state_dir = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&ledger_path(state_dir.path())).await.unwrap();
+        let ledger = Arc::new(ledger);
+        let access = Access::open(ledger.clone(), Clock::start(), HttpConfig::default().access());
+        let access = access.await.unwrap();
+        let owner = Caller::on_the_socket(&access, "owner".to_owned());
+        let (sources, happens, changes) = sources(desk, ledger.clone(), access, state_dir.path());
+        // As the Unix socket serves it.
+        let router = router(sources).layer(Extension(owner));
+        Counter { router, ledger, happens, _changes: changes, _state_dir: state_dir }
     }
 
     async fn knows(&self, stream: &str) {
@@ -59,6 +79,15 @@ impl Counter {
         assert_eq!(response.headers()[CONTENT_TYPE], kind);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// Status and text, whatever they are.
+    async fn ask_plainly(&self, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -221,12 +250,10 @@ async fn each_refusal_has_its_status() {
 
 #[tokio::test]
 async fn a_server_that_has_ended_is_busy_not_silent() {
-    let state_dir = tempfile::tempdir().unwrap();
-    let ledger = SqliteLedger::open(&ledger_path(state_dir.path())).await.unwrap();
     let (desk, asked) = Desk::open(1);
     drop(asked);
     let request = Request::get("/api/v1/work").body(Body::empty()).unwrap();
-    let response = router(desk, Arc::new(ledger)).oneshot(request).await.unwrap();
+    let response = Counter::of(desk).await.router.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key("retry-after"));
 }

@@ -3,11 +3,16 @@
 //! Instants are RFC 3339 in UTC, lengths are seconds and end in `_s`, sizes are bytes. A time range is `from`,
 //! `to` and `seconds` wherever there is one.
 
+mod device;
+mod news;
+mod timeline;
+
 use protocol::message::{DeviceId, ListedSegment};
 use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::fleet::StreamKey;
 use crate::job::{JobId, JobState};
@@ -17,13 +22,22 @@ use crate::order::{self, Heard};
 use crate::policy::{self, Origin, PolicyName};
 use crate::rfc3339;
 use crate::run::{self, RunId};
-use crate::timeline::{self, State};
+use crate::schema::{Id, Instant, JobNumber, RunNumber};
+use crate::timeline::State;
 
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub use device::{AtRisk, Device, Held, Network, Piece, Stream};
+pub use news::{
+    DeviceNews, JobNews, MergedNews, PolicyNews, ProgressNews, RiskNews, RunNews, TimelineNews,
+};
+pub use timeline::{ByState, CoarseStretch, Completeness, Gap, Timeline};
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Range {
     #[serde(with = "rfc3339")]
+    #[schema(value_type = Instant)]
     pub from: Timestamp,
     #[serde(with = "rfc3339")]
+    #[schema(value_type = Instant)]
     pub to: Timestamp,
     pub seconds: f64,
 }
@@ -47,7 +61,7 @@ fn ranges(coverage: &Coverage) -> Vec<Range> {
     coverage.iter().map(Range::from).collect()
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Stretch {
     #[serde(flatten)]
     pub range: Range,
@@ -55,18 +69,18 @@ pub struct Stretch {
     pub state: State,
 }
 
-impl From<timeline::Stretch> for Stretch {
-    fn from(stretch: timeline::Stretch) -> Stretch {
+impl From<crate::timeline::Stretch> for Stretch {
+    fn from(stretch: crate::timeline::Stretch) -> Stretch {
         Stretch { range: stretch.range.into(), state: stretch.state }
     }
 }
 
-fn stretches(all: Vec<timeline::Stretch>) -> Vec<Stretch> {
+fn stretches(all: Vec<crate::timeline::Stretch>) -> Vec<Stretch> {
     all.into_iter().map(Stretch::from).collect()
 }
 
 /// What a search has found: [`order::Found`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Found {
     #[serde(flatten)]
     pub key: StreamKey,
@@ -77,13 +91,16 @@ pub struct Found {
     pub held_s: f64,
     pub held: Vec<Range>,
     /// Of the segments that lie in the range, as a whole; `null` where the device did not list them.
+    #[schema(required)]
     pub held_bytes: Option<u64>,
     pub tier: u8,
     pub uncertainty_s: f64,
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub horizon: Option<Timestamp>,
     /// When the first of `held` will be overwritten.
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub goes_at: Option<Timestamp>,
     pub segments: Vec<Segment>,
     /// There are more segments than these.
@@ -92,7 +109,7 @@ pub struct Found {
     pub archive: Vec<Stretch>,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Segment {
     #[serde(flatten)]
     pub range: Range,
@@ -136,8 +153,9 @@ impl From<order::Found> for Found {
 }
 
 /// A job, and how it gets on: [`order::JobStatus`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Job {
+    #[schema(value_type = JobNumber)]
     pub id: JobId,
     #[serde(flatten)]
     pub key: StreamKey,
@@ -145,10 +163,13 @@ pub struct Job {
     pub range: Range,
     pub state: JobState,
     #[serde(with = "rfc3339")]
+    #[schema(value_type = Instant)]
     pub created: Timestamp,
     #[serde(with = "rfc3339")]
+    #[schema(value_type = Instant)]
     pub deadline: Timestamp,
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub ended: Option<Timestamp>,
     pub archived_s: f64,
     pub lost_s: f64,
@@ -162,8 +183,10 @@ pub struct Job {
     pub online: bool,
     pub bytes: u64,
     pub arrived_bytes: u64,
+    #[schema(required)]
     pub bytes_per_second: Option<u64>,
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub done_at: Option<Timestamp>,
 }
 
@@ -194,31 +217,39 @@ impl From<order::JobStatus> for Job {
 }
 
 /// What is under way and what waits: [`order::Work`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Work {
     /// Why nothing is begun at present.
+    #[schema(required)]
     pub paused: Option<String>,
     pub devices: Vec<DeviceWork>,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeviceWork {
+    #[schema(value_type = Id)]
     pub device: DeviceId,
     pub online: bool,
     /// Why nothing may be pulled from it now.
+    #[schema(required)]
     pub waits_for: Option<String>,
+    #[schema(required)]
     pub bytes_per_second: Option<u64>,
     pub parts: Vec<PartWork>,
     pub missing_s: f64,
+    #[schema(required)]
     pub missing_bytes: Option<u64>,
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub done_at: Option<Timestamp>,
     pub will_be_lost: Vec<Loss>,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PartWork {
+    #[schema(value_type = i64)]
     pub part: PartId,
+    #[schema(value_type = Id)]
     pub stream: StreamId,
     #[serde(flatten)]
     pub range: Range,
@@ -227,11 +258,18 @@ pub struct PartWork {
     pub arrived_bytes: u64,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Loss {
+    #[schema(value_type = Id)]
     pub stream: StreamId,
     #[serde(flatten)]
     pub range: Range,
+}
+
+impl From<order::Loss> for Loss {
+    fn from(loss: order::Loss) -> Loss {
+        Loss { stream: loss.stream, range: loss.range.into() }
+    }
 }
 
 impl From<order::Work> for Work {
@@ -251,8 +289,7 @@ impl From<order::DeviceWork> for DeviceWork {
             bytes: part.bytes,
             arrived_bytes: part.arrived_bytes,
         });
-        let losses = work.will_be_lost.into_iter();
-        let losses = losses.map(|loss| Loss { stream: loss.stream, range: loss.range.into() });
+        let losses = work.will_be_lost.into_iter().map(Loss::from);
         DeviceWork {
             device: work.device,
             online: work.online,
@@ -268,17 +305,21 @@ impl From<order::DeviceWork> for DeviceWork {
 }
 
 /// A run and its report: [`run::Run`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Run {
+    #[schema(value_type = RunNumber)]
     pub id: RunId,
+    #[schema(value_type = Id)]
     pub policy: PolicyName,
     /// Its window.
     #[serde(flatten)]
     pub range: Range,
     pub state: RunState,
     #[serde(with = "rfc3339")]
+    #[schema(value_type = Instant)]
     pub opened: Timestamp,
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub closed: Option<Timestamp>,
     pub bytes: u64,
     pub archived_s: f64,
@@ -286,7 +327,7 @@ pub struct Run {
     pub devices: Vec<DeviceReport>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     Open,
@@ -295,6 +336,14 @@ pub enum RunState {
 }
 
 impl RunState {
+    fn of(run: &run::Run) -> RunState {
+        match (run.is_open(), run.cancelled) {
+            (true, _) => RunState::Open,
+            (false, true) => RunState::Cancelled,
+            (false, false) => RunState::Closed,
+        }
+    }
+
     /// The word for it, as in JSON.
     pub const fn word(self) -> &'static str {
         match self {
@@ -305,11 +354,13 @@ impl RunState {
     }
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeviceReport {
+    #[schema(value_type = Id)]
     pub device: DeviceId,
     /// When it was first there; `null`: not at all.
     #[serde(with = "rfc3339::optional")]
+    #[schema(value_type = Option<Instant>, required)]
     pub seen: Option<Timestamp>,
     pub parts: u64,
     pub bytes: u64,
@@ -318,14 +369,16 @@ pub struct DeviceReport {
     pub left: Vec<Left>,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StreamReport {
+    #[schema(value_type = Id)]
     pub stream: StreamId,
     pub archived: Vec<Range>,
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Left {
+    #[schema(value_type = Id)]
     pub stream: StreamId,
     #[serde(flatten)]
     pub range: Range,
@@ -334,11 +387,7 @@ pub struct Left {
 
 impl From<run::Run> for Run {
     fn from(run: run::Run) -> Run {
-        let state = match (run.is_open(), run.cancelled) {
-            (true, _) => RunState::Open,
-            (false, true) => RunState::Cancelled,
-            (false, false) => RunState::Closed,
-        };
+        let state = RunState::of(&run);
         Run {
             id: run.id,
             range: run.window.into(),
@@ -376,7 +425,7 @@ impl From<(DeviceId, run::DeviceReport)> for DeviceReport {
 }
 
 /// A policy and where it comes from: [`order::ListedPolicy`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Policy {
     /// `file`, `api` or `built_in`.
     pub origin: Origin,
@@ -391,8 +440,9 @@ impl From<order::ListedPolicy> for Policy {
 }
 
 /// A run that is still to come, or is open: [`policy::Run`].
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 pub struct NextRun {
+    #[schema(value_type = Id)]
     pub policy: PolicyName,
     #[serde(flatten)]
     pub range: Range,
