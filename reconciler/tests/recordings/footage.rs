@@ -86,7 +86,7 @@ pub fn seconds(from: f64, to: f64) -> TimeRange {
     TimeRange::new(at(from), at(to)).unwrap()
 }
 
-fn run(tool: &str, arguments: &[&str]) -> String {
+pub fn run(tool: &str, arguments: &[&str]) -> String {
     let output =
         Command::new(tool).args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|error| {
             panic!("cannot run {tool} ({error}): these tests need it; apt-get install ffmpeg")
@@ -97,7 +97,7 @@ fn run(tool: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn ffmpeg(arguments: &[&str]) -> String {
+pub fn ffmpeg(arguments: &[&str]) -> String {
     run("ffmpeg", &[&["-v", "error", "-y"], arguments].concat())
 }
 
@@ -209,7 +209,7 @@ pub fn frames(file: &Path) -> Rows {
     rows(&ffmpeg(&["-i", path(file), "-map", "0", "-vsync", "passthrough", "-f", "framemd5", "-"]))
 }
 
-fn rows(framemd5: &str) -> Rows {
+pub fn rows(framemd5: &str) -> Rows {
     let mut rows = Rows { video: Vec::new(), audio: Vec::new() };
     let mut kinds = Vec::new();
     for line in framemd5.lines() {
@@ -275,6 +275,6 @@ pub fn assert_well_formed(file: &Path) {
     assert!(boxes[2..].chunks(2).all(|pair| pair == ["moof", "mdat"]), "{boxes:?}");
 }
 
-fn path(file: &Path) -> &str {
+pub fn path(file: &Path) -> &str {
     file.to_str().unwrap()
 }

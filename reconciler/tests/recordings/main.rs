@@ -9,3 +9,7 @@
 mod footage;
 mod merge;
 mod playback;
+mod playing;
+mod proof;
+mod recut;
+mod screen;

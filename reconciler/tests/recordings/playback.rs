@@ -15,7 +15,7 @@ use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::TimeRange;
 
 /// The central recording with a hole from 7.4 s, in the middle of a group of pictures, to 13 s.
-fn live_with_hole(reference: &Path, directory: &Path, format: Format) -> Vec<ArchivedSegment> {
+pub fn live_with_hole(reference: &Path, directory: &Path, format: Format) -> Vec<ArchivedSegment> {
     let (before, after) = (directory.join("before.mp4"), directory.join("after.mp4"));
     remux(reference, &["-t", "7.4"], format, &before);
     remux(reference, &["-ss", "13"], format, &after);
@@ -23,7 +23,7 @@ fn live_with_hole(reference: &Path, directory: &Path, format: Format) -> Vec<Arc
 }
 
 /// The hole's footage from the card, merged.
-fn edge(
+pub fn edge(
     reference: &Path,
     directory: &Path,
     format: Format,
@@ -67,7 +67,7 @@ fn export_to(
 }
 
 /// When each packet begins, and what it holds: ffmpeg tells the length of a file's last one in its own ways.
-fn starts(rows: &[Row]) -> Vec<(i64, String)> {
+pub fn starts(rows: &[Row]) -> Vec<(i64, String)> {
     relative(rows).into_iter().map(|row| (row.pts, row.hash)).collect()
 }
 
@@ -130,7 +130,7 @@ fn a_hole_in_or_filled_from_mpeg_ts_cannot_be_told_either() {
 
 /// When each row begins, counted in lengths of a row, whatever the scale; without holes, and out of step by less
 /// than half a row.
-fn steps(rows: &[Row]) -> Vec<i64> {
+pub fn steps(rows: &[Row]) -> Vec<i64> {
     let rows = relative(rows);
     let count = rows.len() as i64 - 1;
     let length = rows.last().map_or(1, |last| last.pts).max(1);
