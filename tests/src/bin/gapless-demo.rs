@@ -46,6 +46,9 @@ struct Options {
     /// Where everything is written; must not exist yet [default: a new folder for temporary files]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// When the story is over, keep the page until Ctrl-C; in a terminal it is kept anyway
+    #[arg(long)]
+    stay: bool,
 }
 
 /// `45s`, `2m` or plain seconds.
@@ -81,6 +84,7 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     let folder = new_folder(options.folder.as_deref())?;
     let server = Server::start(server_config(&folder)?).await?;
     let broker = server.broker_address().context("the embedded broker has no address")?;
+    let page = server.http_address().context("the page has no address")?;
     let mut watched = Watched::new(server.events(), options.cameras);
     let (stop_server, server_stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server.run(async move {
@@ -88,7 +92,8 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
         let _ = server_stopped.await;
     }));
 
-    println!("Everything below is in {}\n", folder.display());
+    println!("Everything below is in {}", folder.display());
+    println!("Watch it in a browser: http://{page}/\n");
     let pace = Pace::real_time()?;
     let mut trains = Vec::new();
     for number in 1..=options.cameras {
@@ -119,11 +124,8 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
     let sent: Vec<u64> =
         trains.iter().zip(&sent_before).map(|(t, before)| t.sent_bytes() - before).collect();
     watched.finish();
-    // The last pieces' timelines are written as the server ends.
-    let _ = stop_server.send(());
-    server.await??;
-    for (train, sent) in trains.into_iter().zip(sent) {
-        train.arrive(&watched, &folder, sent)?;
+    for (train, sent) in trains.iter().zip(sent) {
+        watched.report(&train.name, &folder, sent);
     }
     let config = folder.join("gapless.toml");
     println!("\nLook at it yourself:");
@@ -139,6 +141,16 @@ async fn demonstrate(options: Options) -> anyhow::Result<bool> {
             PATIENCE.as_secs()
         );
     }
+    if options.stay || std::io::stdout().is_terminal() {
+        println!("The cameras go on recording; the page stays at http://{page}/ until Ctrl-C.");
+        tokio::signal::ctrl_c().await?;
+    }
+    for train in trains {
+        train.arrive()?;
+    }
+    // The last pieces' timelines are written as the server ends.
+    let _ = stop_server.send(());
+    server.await??;
     Ok(whole)
 }
 
@@ -159,6 +171,7 @@ fn server_config(folder: &Path) -> anyhow::Result<Config> {
     let text = format!(
         "[server]\nstate_dir = \"state\"\n\n\
          [broker.embedded]\nlisten = \"127.0.0.1:0\"\n\n\
+         [http]\nlisten = \"127.0.0.1:0\"\nanonymous = \"pull\"\n\n\
          [archive]\nroot = \"archive\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\nsettle_s = {SETTLE_S}\n\n\
          [pull]\nmin_free_mib = 64\n",
         Naming::MediaMtx.template()
@@ -212,7 +225,7 @@ impl Train {
         self.link.passed_bytes(Direction::ToServer)
     }
 
-    fn arrive(self, watched: &Watched, folder: &Path, sent_bytes: u64) -> anyhow::Result<()> {
+    fn arrive(self) -> anyhow::Result<()> {
         self.recording.abort();
         // An agent that has ended already says why below.
         let _ = self.stop_agent.send(());
@@ -220,7 +233,6 @@ impl Train {
             Ok(ended) => ended?,
             Err(_) => anyhow::bail!("the agent of {} panicked", self.name),
         }
-        watched.report(&self.name, folder, sent_bytes);
         Ok(())
     }
 }
@@ -306,7 +318,7 @@ impl Watched {
         match event {
             Event::Online(device) => self.say(&format!("{device} is online")),
             Event::Offline(device) => self.say(&format!("{device} is offline")),
-            Event::Timeline { key, stretches, completeness } => {
+            Event::Timeline { key, stretches, completeness, .. } => {
                 let name = key.device.to_string();
                 self.draw(&name, &stretches, completeness);
                 self.tell_news(&name, &stretches);
@@ -332,7 +344,7 @@ impl Watched {
                 self.say(&format!("{device}: {}", forecast.seen_at(now)));
             }
             // Nobody asks for anything here, and no policy has a time.
-            Event::Job(_) | Event::Run(_) => {}
+            Event::Job(_) | Event::Run(_) | Event::Policy(_) => {}
         }
     }
 

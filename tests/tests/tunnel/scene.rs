@@ -53,7 +53,8 @@ pub struct Scene {
     pub window: TimeRange,
     /// Bytes of the frames and the sound that the archive lacks.
     pub lost_bytes: u64,
-    reference: Reference,
+    /// As the encoder made it, in one file.
+    pub reference: Reference,
     containers: Containers,
     originals: [Files; 2],
 }
@@ -156,7 +157,19 @@ impl Scene {
             let recorded = frames(&self.reference.path, form).unwrap();
             self.assert_same(&frames(&exported, form).unwrap(), &recorded, form);
         }
+        self.assert_proved(&output).await;
         std::fs::remove_file(exported).unwrap();
+        std::fs::remove_file(output + ".json").unwrap();
+    }
+
+    /// What was exported holds against its manifest, by itself and beside the archive.
+    async fn assert_proved(&self, output: &str) {
+        let archive = self.installation.root("archive").display().to_string();
+        let arguments = ["verify-export", output, "--archive", &archive, "--json"];
+        let proved = self.installation.gapless(arguments).await.unwrap();
+        let report: serde_json::Value = json_of(&proved).unwrap();
+        assert_eq!(report["findings"], serde_json::json!([]), "{report}");
+        assert_eq!((&report["intact"], &report["whole"]), (&true.into(), &true.into()), "{report}");
     }
 
     /// Names the first difference: whole lists would be thousands of lines.
