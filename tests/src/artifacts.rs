@@ -56,10 +56,8 @@ fn build() -> anyhow::Result<()> {
     }
     let output = cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // With the features they ship with, which are not those that a build of the tests unifies.
-        .args(["build", "--locked", "--quiet", "--profile", profile])
-        .args(["-p", "agent", "--bin", Binary::Agent.name()])
-        .args(["-p", "reconciler", "--bin", Binary::Server.name()])
+        // All of them, whose features are then those of the tests: nothing that these stand on is built twice.
+        .args(["build", "--locked", "--quiet", "--profile", profile, "--workspace", "--bins"])
         .arg("--target-dir")
         .arg(profile_directory.parent().context("a profile lies in a target directory")?)
         .output()
@@ -87,6 +85,14 @@ pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| {
             format!("`{name}` is missing: the rig needs `apt-get install ffmpeg mosquitto strace`")
         })
+}
+
+/// The program that holds the API to its description.
+pub fn schemathesis() -> anyhow::Result<PathBuf> {
+    tool("schemathesis").ok().context(
+        "`schemathesis` is missing: `python3 -m venv DIR`, `DIR/bin/pip install 'schemathesis>=4,<5'`, and put \
+         DIR/bin on PATH",
+    )
 }
 
 #[cfg(test)]

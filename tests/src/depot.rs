@@ -65,6 +65,7 @@ impl Depot {
         let broker = depot.mosquitto.address();
         let config = format!(
             "[server]\nstate_dir = \"state\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
+             [http]\nlisten = \"off\"\n\n\
              [archive]\nroot = \"archive\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\nsettle_s = 1\n\n\
              [pull]\nmin_free_mib = 64\n\n{policies}",
             naming.template()

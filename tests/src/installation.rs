@@ -242,6 +242,7 @@ pub(crate) fn agent_config(
 fn server_config(setup: &Setup, broker: SocketAddr) -> String {
     format!(
         "[server]\nstate_dir = \"state\"\n\n[broker]\nurl = \"mqtt://{broker}\"\n\n\
+         [http]\nlisten = \"off\"\n\n\
          [archive]\nroot = \"archive\"\ntemplate = \"{}\"\ntime_zone = \"UTC\"\n\
          seam_margin_ms = 0\n\n\
          [pull]\nmin_free_mib = 64\n\n\

@@ -9,6 +9,7 @@
 //! Nothing here waits for a state by sleeping, and nothing outlives the value that started it.
 
 pub mod artifacts;
+pub mod browser;
 pub mod camera;
 pub mod cards;
 pub mod clip;

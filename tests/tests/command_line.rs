@@ -26,11 +26,31 @@ use tests::process::Process;
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-const SUBCOMMANDS: [&str; 12] = [
-    "serve", "devices", "timeline", "gaps", "verify", "export", "search", "pull", "jobs", "cancel",
-    "runs", "policy",
+const SUBCOMMANDS: [&str; 18] = [
+    "serve",
+    "devices",
+    "timeline",
+    "gaps",
+    "verify",
+    "export",
+    "verify-export",
+    "search",
+    "pull",
+    "jobs",
+    "cancel",
+    "runs",
+    "originals",
+    "policy",
+    "user",
+    "token",
+    "audit",
+    "openapi",
 ];
-const OF_POLICIES: [&str; 6] = ["list", "show", "check", "next-runs", "put", "remove"];
+const NESTED: [(&str, &[&str]); 3] = [
+    ("policy", &["list", "show", "check", "next-runs", "put", "remove"]),
+    ("user", &["list", "add", "role", "password", "remove"]),
+    ("token", &["list", "add", "remove"]),
+];
 
 const INSTANT: &str = "2026-11-23T10:00:00Z";
 
@@ -91,9 +111,11 @@ fn help_teaches_and_fits_eighty_columns() {
         let help = run(Binary::Server, &[subcommand, "--help"], here.path());
         helps.push((help, vec!["Usage: gapless", subcommand, "--config"]));
     }
-    for of_policies in OF_POLICIES {
-        let help = run(Binary::Server, &["policy", of_policies, "--help"], here.path());
-        helps.push((help, vec!["Usage: gapless policy", of_policies, "--json"]));
+    for (subcommand, below) in NESTED {
+        for nested in below {
+            let help = run(Binary::Server, &[subcommand, nested, "--help"], here.path());
+            helps.push((help, vec!["Usage: gapless", subcommand, nested, "--json"]));
+        }
     }
     for (help, words) in helps {
         assert_eq!(help.status.code(), Some(0));
@@ -143,6 +165,9 @@ fn wrong_usage_exits_with_2_and_points_to_the_help() {
         (Binary::Server, &["jobs", "12"]),
         (Binary::Server, &["cancel", "12"]),
         (Binary::Server, &["policy"]),
+        (Binary::Server, &["user", "add", "anna"]),
+        (Binary::Server, &["user", "add", "anna", "--role", "root"]),
+        (Binary::Server, &["token", "add", "nvr", "--role", "view", "--valid-for", "x"]),
     ] {
         let output = run(binary, arguments, here.path());
         let (code, said) = complaint(&output);
@@ -167,7 +192,7 @@ fn a_wrong_configuration_exits_with_2_and_names_file_line_key_and_what_is_allowe
             assert!(said.contains(word), "{word} is not in\n{said}");
         }
     };
-    let of_the_server: [Mistake<'_>; 8] = [
+    let of_the_server: [Mistake<'_>; 9] = [
         ("\n[archive]\nsettle_seconds = 3", &["line 3", "settle_seconds", "settle_s"]),
         ("\n[archiv]\nroot = \"x\"", &["line 2", "archiv", "archive"]),
         ("\n[pull]\nmax_active_parts = 0", &["line 3", "max_active_parts", "1 or more"]),
@@ -175,6 +200,7 @@ fn a_wrong_configuration_exits_with_2_and_names_file_line_key_and_what_is_allowe
         ("\n[archive]\npath = \"{device}\"", &["line 3", "path", "{stream}"]),
         ("\n[archive]\ntemplate = \"%Q\"", &["line 2", "%Q", "%Y"]),
         ("\n[broker]\nurl = \"http://x\"", &["line 3", "url", "mqtt://"]),
+        ("\n[http]\nlisten = \"0.0.0.0:1\"", &["line 2", "0.0.0.0:1", "tls_certificate"]),
         ("not toml", &["line 1"]),
     ];
     for (content, words) in of_the_server {
@@ -255,6 +281,10 @@ fn an_order_without_a_server_exits_with_1_and_says_what_to_do() {
         vec!["cancel", "j1"],
         vec!["policy", "put", "policy.toml"],
         vec!["policy", "remove", "night"],
+        vec!["user", "list"],
+        vec!["user", "add", "anna", "--role", "view"],
+        vec!["token", "list"],
+        vec!["audit"],
     ] {
         let (code, said) = complaint(&run(Binary::Server, &command, here.path()));
         assert_eq!(code, Some(1), "{said}");
@@ -298,15 +328,17 @@ fn a_port_that_is_taken_is_named_with_the_key_that_chooses_another() {
     let here = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    write(
-        &here.path().join("gapless.toml"),
-        &format!("[broker.embedded]\nlisten = \"{address}\"\n"),
-    );
-    let output = run(Binary::Server, &["serve"], here.path());
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    for word in [address.as_str(), "[broker.embedded]", "listen"] {
-        assert!(said.contains(word), "{word} is not in\n{said}");
+    for (section, other) in [("[broker.embedded]", "[http]"), ("[http]", "[broker.embedded]")] {
+        write(
+            &here.path().join("gapless.toml"),
+            &format!("{section}\nlisten = \"{address}\"\n{other}\nlisten = \"127.0.0.1:0\"\n"),
+        );
+        let output = run(Binary::Server, &["serve"], here.path());
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        for word in [address.as_str(), section, "listen"] {
+            assert!(said.contains(word), "{word} is not in\n{said}");
+        }
     }
 }
 

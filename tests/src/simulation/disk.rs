@@ -199,6 +199,10 @@ impl Ledger {
                 self.policies.push(*policy);
             }
             Entry::ForgetPolicy(name) => self.policies.retain(|known| known.name != name),
+            // No core records these: they are between people and the API, and the re-cutting task's.
+            Entry::Recut(_) => {}
+            Entry::User(_) | Entry::ForgetUser(_) | Entry::Token(_) | Entry::ForgetToken(_) => {}
+            Entry::Audit(_) | Entry::PruneAudit(_) => {}
         }
     }
 

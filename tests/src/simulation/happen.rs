@@ -85,7 +85,7 @@ impl World {
             }
             Fault::Work => {
                 self.order(Order::Work);
-                self.order(Order::Jobs);
+                self.order(Order::Jobs { before: None, most: usize::MAX });
                 self.order(Order::OpenRuns);
             }
         }
