@@ -1,7 +1,7 @@
 //! Access: who may ask this server what, and what is written down of it.
 //!
 //! [`Access`] is the one handle: it holds users, tokens and sessions, and writes the audit log. Its rules are pure and
-//! lie in rooms of their own, told the time: [`role`](Role), [`users`], `tokens`, `sessions`, `attempts`, `peer`,
+//! lie in rooms of their own, told the time: [`role`](Role), `users`, `tokens`, `sessions`, `attempts`, `peer`,
 //! `audit`. [`identify`](identify::identify) puts a [`Caller`] to each request that came over TCP, [`require`] refuses
 //! those that may not, [`audited`] writes down what is done; the Unix socket's callers are the server's own.
 //!

@@ -24,7 +24,7 @@ id_type! {
 pub struct User {
     pub name: AccountName,
     pub role: Role,
-    /// See [`super::password`].
+    /// See `password`.
     pub password_hash: String,
     #[serde(with = "rfc3339")]
     pub created: Timestamp,
