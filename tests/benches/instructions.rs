@@ -118,9 +118,13 @@ async fn serve_once(
     let broker = installation.mosquitto.address();
     let keys = format!("broker.url = \"mqtt://{broker}\"\nindex.seal_digest = {seal_digest}");
     amend(&installation.agent_config(), &keys)?;
-    // Only what is sealed before its eyes is hashed.
-    let mut agent = installation.start_agent()?;
-    agent.line("card surveyed", PATIENCE).await?;
+    // Only what is sealed before its eyes is hashed, and only of what was there at its start it says that all is read.
+    let mut early = None;
+    if seal_digest {
+        let mut agent = installation.start_agent()?;
+        agent.line("card surveyed", PATIENCE).await?;
+        early = Some(agent);
+    }
     let end = footage.record(&installation.card(), NAMING, start, minutes + 2)?;
     let kept = 1 + minutes - served;
     let lost_from = footage.record(&installation.archive(), NAMING, start, kept)?;
@@ -128,13 +132,21 @@ async fn serve_once(
     footage.record(&installation.archive(), NAMING, lost_to, 1)?;
     let segment_bytes = fs::metadata(installation.card().join(NAMING.path(start)))?.len();
 
-    agent.line("every recording is read", PATIENCE).await?;
-    if seal_digest {
-        let digests = installation.root("card/.gapless");
-        let blocks = segment_bytes.div_ceil(MEBIBYTE) * u64::from(minutes + 2);
-        let hashed = async || (bytes_of_digests(&digests) > blocks * DIGEST_BYTES).then_some(());
-        until("everything is hashed", HASHED_WITHIN, hashed).await?;
-    }
+    let mut agent = match early {
+        Some(agent) => {
+            let digests = installation.root("card/.gapless");
+            let blocks = segment_bytes.div_ceil(MEBIBYTE) * u64::from(minutes + 2);
+            let hashed =
+                async || (bytes_of_digests(&digests) > blocks * DIGEST_BYTES).then_some(());
+            until("everything is hashed", HASHED_WITHIN, hashed).await?;
+            agent
+        }
+        None => {
+            let mut agent = installation.start_agent()?;
+            agent.line("every recording is read", PATIENCE).await?;
+            agent
+        }
+    };
     agent.terminate(PATIENCE).await?;
 
     let mut ear = Ear::open(&installation).await?;
