@@ -30,11 +30,16 @@ pub(super) enum Followed {
     Left(JobId),
 }
 
-/// Until the job has ended, or Ctrl-C.
-pub(super) async fn job(client: &Client, id: JobId) -> anyhow::Result<Followed> {
+/// Until the job has ended, or Ctrl-C. A server that has just answered is waited for from the beginning.
+pub(super) async fn job(
+    client: &Client,
+    id: JobId,
+    has_answered: bool,
+) -> anyhow::Result<Followed> {
     let bars = Bars::new();
     let bar = bars.add();
     let mut looks = Looks::new(client);
+    looks.last_heard = has_answered.then(Instant::now);
     let path = format!("jobs/{id}");
     loop {
         tokio::select! {

@@ -39,7 +39,7 @@ pub(super) async fn jobs(
 ) -> anyhow::Result<bool> {
     if asked.follow {
         match asked.id {
-            Some(id) => drop(follow::job(client, id).await?),
+            Some(id) => drop(follow::job(client, id, false).await?),
             None => follow::all(client).await?,
         }
     }

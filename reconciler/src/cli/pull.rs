@@ -106,7 +106,7 @@ pub(super) async fn pull(
             false => Ok(true),
         };
     }
-    match follow::job(client, job.id).await? {
+    match follow::job(client, job.id, true).await? {
         Followed::Ended(job) => {
             match asked.json {
                 true => drop(show::print_json(&jobs::json_of(&job), out)?),
