@@ -21,6 +21,7 @@ const SEGMENT_SECONDS: u32 = 40;
 /// Of the reference's pictures.
 const WIDTH: usize = 320;
 const HEIGHT: usize = 180;
+const PLAYED_AGAIN: usize = 3;
 /// So many frames before and behind the one that should be seen are compared with what is: the browser makes other
 /// colours of the same picture than ffmpeg does.
 const AROUND: usize = 12;
@@ -91,35 +92,35 @@ async fn a_hole_is_dragged_over_pulled_and_played_across_its_seams() {
     }
 }
 
-/// Clicks some seconds before an instant, and lets it play until some seconds behind it.
+/// Clicks some seconds before an instant, and lets it play until some seconds behind it. A busy machine drops a frame
+/// now and then; a seam that cannot be played drops some each time.
 async fn play_across(browser: &Browser, scene: &Scene, edge: Timestamp, name: &str) {
-    let before = edge.saturating_sub(Duration::from_secs(3));
-    let place = lane(browser, scene, before).await;
-    browser.drag(place, place).await.unwrap();
-    let shows = |instant: Timestamp| {
-        let millis = instant.as_nanos() / 1_000_000;
-        format!(
-            "(() => {{ const video = document.querySelector('video'); const shown = Date.parse(\
-             document.querySelector('.shown').textContent.replace(' ', 'T') + 'Z'); \
-             return video.readyState >= 2 && shown > {millis} && shown < {millis} + 30000; }})()"
-        )
-    };
-    let behind = edge.saturating_add(Duration::from_secs(3));
-    browser
-        .sees(&format!("{name}: it plays"), &shows(before.saturating_sub(Duration::from_secs(1))))
-        .await
-        .unwrap();
-    browser.sees(&format!("{name}: it has passed the seam"), &shows(behind)).await.unwrap();
-    let quality = browser
-        .value(
-            "(() => { const it = document.querySelector('video').getVideoPlaybackQuality(); \
-                return { shown: it.totalVideoFrames, dropped: it.droppedVideoFrames }; })()",
-        )
-        .await
-        .unwrap();
-    println!("{name}: {quality}");
-    assert_eq!(quality["dropped"], 0, "{name}: {quality}");
-    assert!(quality["shown"].as_u64() > Some(100), "{name}: {quality}");
+    let mut fewest = u64::MAX;
+    for _ in 0..PLAYED_AGAIN {
+        let (shown_before, dropped_before) = quality(browser).await;
+        let before = edge.saturating_sub(Duration::from_secs(3));
+        let place = lane(browser, scene, before).await;
+        browser.drag(place, place).await.unwrap();
+        let begun = before.saturating_sub(Duration::from_secs(1));
+        browser.sees(&format!("{name}: it plays"), &shows(begun)).await.unwrap();
+        let behind = edge.saturating_add(Duration::from_secs(3));
+        browser.sees(&format!("{name}: it has passed the seam"), &shows(behind)).await.unwrap();
+        let (shown, dropped) = quality(browser).await;
+        // Counted anew where another range was loaded.
+        let is_new = shown < shown_before;
+        let (shown, dropped) = if is_new {
+            (shown, dropped)
+        } else {
+            (shown - shown_before, dropped - dropped_before)
+        };
+        println!("{name}: {shown} frames were shown, {dropped} dropped");
+        assert!(shown > 100, "{name}: {shown}");
+        fewest = fewest.min(dropped);
+        if fewest == 0 {
+            break;
+        }
+    }
+    assert_eq!(fewest, 0, "{name}: frames were dropped each time");
 
     for offset_ms in [-1_500, -500, 500, 1_500] {
         let wanted = edge.saturating_offset(offset_ms * 1_000_000);
@@ -138,6 +139,23 @@ async fn play_across(browser: &Browser, scene: &Scene, edge: Timestamp, name: &s
             "{name} {offset_ms} ms: {likest} instead of {number}"
         );
     }
+}
+
+/// That the video shows what was recorded soon after an instant.
+fn shows(instant: Timestamp) -> String {
+    let millis = instant.as_nanos() / 1_000_000;
+    format!(
+        "(() => {{ const video = document.querySelector('video'); const shown = Date.parse(\
+         document.querySelector('.shown').textContent.replace(' ', 'T') + 'Z'); \
+         return video.readyState >= 2 && shown > {millis} && shown < {millis} + 30000; }})()"
+    )
+}
+
+/// Frames that were decoded to be shown, and those of them that were dropped.
+async fn quality(browser: &Browser) -> (u64, u64) {
+    let of = "(() => { const it = document.querySelector('video').getVideoPlaybackQuality(); \
+              return [it.totalVideoFrames, it.droppedVideoFrames]; })()";
+    serde_json::from_value(browser.value(of).await.unwrap()).unwrap()
 }
 
 /// Clicks there, stops, and answers of which instant the page says that it is shown, with the picture in shades of grey.
