@@ -12,8 +12,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::openapi::Otherwise;
-use super::page::{Limits, Page};
-use super::{Asked, Kind, Problem};
+use super::paging::{Limits, Page, strange};
+use super::{Asked, Problem};
 use crate::access::{
     self, Access, AccountName, Action, AuditEntry, AuditQuery, Caller, Confidential, Role, Subject,
     audited, require,
@@ -348,9 +348,6 @@ pub async fn audit(
 ) -> Result<Json<Page<AuditEntry>>, Problem> {
     let Query(AuditListing { limit, after, device, who }) = query?;
     let limit = ENTRIES.choose(limit)?;
-    let strange = |after: &String| {
-        Problem::new(Kind::Invalid, format!("after: `{after}` is not what `next` said"))
-    };
     let before = after.map(|after| after.parse().map_err(|_| strange(&after))).transpose()?;
     let query = AuditQuery { before, most: limit + 1, who, device };
     let entries = access.audit_log(&query).await?;

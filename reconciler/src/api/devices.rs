@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::jobs::unexpected;
 use super::openapi::{Invalid, Otherwise, Unknown};
-use super::page::{Limits, Page, behind, strange, window};
+use super::paging::{Limits, Page, behind, strange, window};
 use super::{Asked, Problem, view};
 use crate::board::{Look, PlacedPiece, Sight};
 use crate::fleet::StreamKey;

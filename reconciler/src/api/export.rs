@@ -29,7 +29,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::openapi::Otherwise;
-use super::playback::{FileQuery, MP4, file_name, key, range};
+use super::paging::range;
+use super::playback::{FileQuery, MP4, file_name, key};
 use super::{Asked, Kind, Problem};
 use crate::access::{Action, Caller, Subject, audited};
 use crate::fleet::StreamKey;

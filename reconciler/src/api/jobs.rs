@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use protocol::message::DeviceId;
 use sdcard_indexer::identity::StreamId;
-use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::openapi::{Conflict, Invalid, Otherwise, TooMany, Unknown, Unreadable};
-use super::page::Limits;
+use super::paging::{Limits, range};
 use super::{Asked, Kind, Problem, view};
 use crate::access::Subject;
 use crate::fleet::StreamKey;
@@ -206,11 +206,6 @@ fn subject(job: &view::Job) -> Subject {
         range: Some(job.range.range()),
         name: Some(job.id.to_string()),
     }
-}
-
-fn range(from: Timestamp, to: Timestamp) -> Result<TimeRange, Problem> {
-    let backward = || Problem::new(Kind::Invalid, format!("from {from} lies after to {to}"));
-    TimeRange::new(from, to).ok_or_else(backward)
 }
 
 impl Asked {

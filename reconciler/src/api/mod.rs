@@ -49,7 +49,7 @@ mod health;
 mod jobs;
 mod metrics;
 pub mod openapi;
-pub mod page;
+pub mod paging;
 pub mod playback;
 mod policies;
 mod problem;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use protocol::message::DeviceId;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::readable::explain;
-use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::time::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 
 use super::byte_range::{Wanted, known_tag, wanted};
 use super::openapi::Otherwise;
+use super::paging::range;
 use super::{Kind, Problem};
 use crate::access::{Action, audited};
 use crate::fleet::StreamKey;
@@ -274,11 +275,6 @@ pub(super) fn key(
 ) -> Result<StreamKey, Problem> {
     let Path((device, stream)) = path?;
     Ok(StreamKey { device, stream })
-}
-
-pub(super) fn range(from: Timestamp, to: Timestamp) -> Result<TimeRange, Problem> {
-    let backward = || Problem::new(Kind::Invalid, format!("from {from} lies after to {to}"));
-    TimeRange::new(from, to).ok_or_else(backward)
 }
 
 async fn sent(

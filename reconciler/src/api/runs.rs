@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::jobs::unexpected;
 use super::openapi::{Invalid, Otherwise, Unknown};
-use super::page::{Limits, Page, strange};
+use super::paging::{Limits, Page, strange};
 use super::{Asked, Kind, Problem, view};
 use crate::order::{Answer, ListedPolicy, Order, OrderError};
 use crate::policy::{self, PolicyError, PolicyName};

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 
 use super::jobs::unexpected;
 use super::openapi::{Invalid, Otherwise, Unknown};
-use super::page::{Limits, Page, before, behind, strange, window};
+use super::paging::{Limits, Page, before, behind, strange, window};
 use super::{Asked, Kind, Problem, view};
 use crate::board::{Look, Sight, Snapshot};
 use crate::fleet::StreamKey;

@@ -15,7 +15,7 @@ use super::client::{Client, ClientError};
 use super::{Output, show, text};
 use crate::access::{AccountName, AuditEntry, Confidential, Role};
 use crate::api::accounts::{NewPassword, NewRole, NewToken, NewUser, Token, User};
-use crate::api::page::Page;
+use crate::api::paging::Page;
 use crate::policy::period;
 
 /// Of one request; longer lists are asked for in several.

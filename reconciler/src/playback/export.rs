@@ -142,12 +142,7 @@ impl<W: Write> Export<'_, W> {
         self.continues = played.is_some();
         let Some(played) = played else { return Ok(()) };
 
-        let meets = match run.seam {
-            Some(Seam::Exact { .. }) if joined => Meets::ToTheFrame,
-            Some(_) if joined => Meets::Seamlessly,
-            _ => Meets::ByClock,
-        };
-        let lanes = self.joiner.place(tracks, &samples, run.zero_at, meets);
+        let lanes = self.joiner.place(tracks, &samples, run.zero_at, meets(run, joined));
         let seam = run.seam.filter(|_| joined);
         self.witness.run(&Written { run, seam, tracks, lanes: &lanes });
         let seen = &mut |track: usize, bytes: &[u8]| self.witness.sample(track, bytes);
@@ -166,6 +161,15 @@ impl<W: Write> Export<'_, W> {
         exported.seams.extend(seam.map(|seam| ExportedSeam { at: run.range.start(), seam }));
         self.exported = Some(exported);
         Ok(())
+    }
+}
+
+/// How a run goes on from the one before, which was played to its end where they are `joined`.
+pub(super) fn meets(run: &Run<'_>, joined: bool) -> Meets {
+    match run.seam {
+        Some(Seam::Exact { .. }) if joined => Meets::ToTheFrame,
+        Some(_) if joined => Meets::Seamlessly,
+        _ => Meets::ByClock,
     }
 }
 

@@ -18,7 +18,7 @@ use sdcard_indexer::container::{Summary, Track};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::Run;
-use super::export::{closing, opening};
+use super::export::{closing, meets, opening};
 use super::reel::{Lanes, Reel};
 use crate::merge::{
     FragmentError, Joiner, Meets, OutputSample, Source, SourceError, counterpart, file_head,
@@ -319,11 +319,7 @@ impl Planner {
             opens: opening(run, self.range),
             closes: closing(run, self.range),
             joined,
-            meets: match run.seam {
-                Some(Seam::Exact { .. }) if joined => Meets::ToTheFrame,
-                Some(_) if joined => Meets::Seamlessly,
-                _ => Meets::ByClock,
-            },
+            meets: meets(run, joined),
             before: self.joiner.clone(),
             fingerprint: [0; 32],
             first_fragment: self.fragments.len(),

@@ -62,10 +62,7 @@ impl Core {
             range,
         };
         if self.fleet.session(&search.key.device).is_none() {
-            let heard = match self.fleet.holding(&search.key) {
-                Some(_) => Heard::Offline,
-                None => Heard::Never,
-            };
+            let heard = self.heard(&search.key);
             return self.found(search, heard, false);
         }
         self.searches.out.insert(self.random.random(), search);

@@ -219,7 +219,7 @@ impl Core {
     }
 
     /// Whose word it is what the device holds of a stream.
-    fn heard(&self, key: &StreamKey) -> Heard {
+    pub(super) fn heard(&self, key: &StreamKey) -> Heard {
         let is_there = self.fleet.session(&key.device).is_some();
         match self.fleet.holding(key) {
             _ if self.fleet.fresh_holding(key).is_some() => Heard::Live,

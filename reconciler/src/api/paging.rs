@@ -53,7 +53,11 @@ impl Limits {
 
 /// The range that is asked about; all of time where it is left open.
 pub fn window(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<TimeRange, Problem> {
-    let (from, to) = (from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX));
+    range(from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX))
+}
+
+/// The same, where neither end may be left out.
+pub fn range(from: Timestamp, to: Timestamp) -> Result<TimeRange, Problem> {
     let backward = || Problem::new(Kind::Invalid, format!("from {from} lies after to {to}"));
     TimeRange::new(from, to).ok_or_else(backward)
 }
