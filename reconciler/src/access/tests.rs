@@ -213,6 +213,7 @@ async fn nobody_unknown_gets_further_than_the_log_in() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{token}");
     }
     // What is open is not refused.
+    assert_eq!(house.get("/api/v1/openapi.json", &[]).await.status, StatusCode::OK);
     assert_eq!(house.get("/", &[]).await.status, StatusCode::NOT_FOUND);
 }
 

@@ -182,6 +182,7 @@ fn routes() -> OpenApiRouter<Asked> {
         .merge(administration().route_layer(require(Role::Admin)))
         .merge(accounts::routes())
         .merge(session::routes())
+        .routes(routes!(openapi::openapi))
 }
 
 fn looks() -> OpenApiRouter<Asked> {
@@ -202,7 +203,6 @@ fn looks() -> OpenApiRouter<Asked> {
         .routes(routes!(policies::list))
         .routes(routes!(policies::one))
         .routes(routes!(events::events))
-        .routes(routes!(openapi::openapi))
 }
 
 fn pulls() -> OpenApiRouter<Asked> {
