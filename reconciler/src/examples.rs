@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::message::{DeviceId, Part};
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
@@ -11,12 +10,10 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::access::Access;
 use crate::api::Sources;
-use crate::api::export::Exports;
 use crate::archive::{Archive, ArchiveChange};
 use crate::config::Config;
 use crate::fleet::StreamKey;
 use crate::ledger::SqliteLedger;
-use crate::playback::Player;
 use crate::reconcile::Event;
 use crate::reconcile::driver::Desk;
 use crate::time::{MonotonicMicros, Now};
@@ -66,8 +63,6 @@ pub fn sources(
     let config = Config::parse("", &state_dir.join("gapless.toml")).unwrap();
     let (archive, changes) = Archive::start(&config, config.layout().unwrap()).unwrap();
     let (happens, events) = broadcast::channel(16);
-    let root = config.archive.root;
-    let player = Player::new(archive.clone(), root.clone(), ledger.clone());
-    let exports = Exports::new(player.clone(), ledger.clone(), root, Duration::ZERO);
-    (Sources { desk, ledger, archive, events, access, player, exports }, happens, changes)
+    let settings = config.archive;
+    (Sources { desk, ledger, archive, events, access, settings }, happens, changes)
 }

@@ -12,7 +12,6 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::access::{Access, AccountError, Confidential, FirstAdmin};
-use crate::api::export::Exports;
 use crate::api::{self, Api, ApiError};
 use crate::archive::Archive;
 use crate::broker::{BrokerError, EmbeddedBroker};
@@ -20,7 +19,6 @@ use crate::config::Config;
 use crate::http::{Http, HttpError};
 use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::link::{self, BrokerUrl, Outbox, Routes};
-use crate::playback::Player;
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
 use crate::reconcile::driver::{self as reconcile, Desk, Reconciler};
@@ -138,10 +136,6 @@ impl Server {
             archive: archive.clone(),
             events: events.subscribe(),
         });
-        let root = config.archive.root.clone();
-        let player = Player::new(archive.clone(), root.clone(), ledger.clone());
-        let tolerance = config.archive.join_tolerance();
-        let exports = Exports::new(player.clone(), ledger.clone(), root, tolerance);
         let ports = reconcile::Ports {
             control,
             outbox,
@@ -165,8 +159,7 @@ impl Server {
             archive,
             events: events.subscribe(),
             access: access.clone(),
-            player,
-            exports,
+            settings: config.archive.clone(),
         })
         .merge(crate::page::router());
         let reconciler =

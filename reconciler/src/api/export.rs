@@ -33,6 +33,7 @@ use super::paging::range;
 use super::playback::{FileQuery, MP4, file_name, key};
 use super::{Asked, Kind, Problem};
 use crate::access::{Action, Caller, Subject, audited};
+use crate::config::ArchiveConfig;
 use crate::fleet::StreamKey;
 use crate::ledger::Ledger;
 use crate::playback::{ExportError, PlayError, Player};
@@ -61,14 +62,14 @@ impl fmt::Debug for Exports {
 }
 
 impl Exports {
-    pub fn new(
-        player: Player,
-        ledger: Arc<dyn Ledger>,
-        archive_root: PathBuf,
-        join_tolerance: Duration,
-    ) -> Exports {
-        let room = Arc::new(Semaphore::new(MOST));
-        Exports { player, ledger, archive_root, join_tolerance, room }
+    pub fn new(player: Player, ledger: Arc<dyn Ledger>, archive: &ArchiveConfig) -> Exports {
+        Exports {
+            player,
+            ledger,
+            archive_root: archive.root.clone(),
+            join_tolerance: archive.join_tolerance(),
+            room: Arc::new(Semaphore::new(MOST)),
+        }
     }
 
     /// Writes one into `output`, off the async threads; `with_sources` where the manifest is wanted.

@@ -74,6 +74,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Access, Action, Role, audited, require};
 use crate::archive::Archive;
+use crate::config::ArchiveConfig;
 use crate::ledger::Ledger;
 use crate::playback::Player;
 use crate::reconcile::Event;
@@ -102,8 +103,8 @@ pub struct Sources {
     /// What happens, from now on.
     pub events: broadcast::Receiver<Event>,
     pub access: Access,
-    pub player: Player,
-    pub exports: Exports,
+    /// Where the archive lies, and how much may be missing between two of its files.
+    pub settings: ArchiveConfig,
 }
 
 impl fmt::Debug for Sources {
@@ -146,8 +147,10 @@ impl FromRef<Asked> for Exports {
 /// Everything above, for any listener: it puts a [`Caller`](crate::access::Caller) to each request, and each route
 /// says what that caller must be allowed. Ends what is open without end, such as events, once nothing more can happen.
 pub fn router(sources: Sources) -> Router {
-    let Sources { desk, ledger, archive, events, access, player, exports } = sources;
+    let Sources { desk, ledger, archive, events, access, settings } = sources;
     let (room, requests) = (Arc::new(Semaphore::new(MOST_REQUESTS)), Arc::<Requests>::default());
+    let player = Player::new(archive.clone(), settings.root.clone(), ledger.clone());
+    let exports = Exports::new(player.clone(), ledger.clone(), &settings);
     let asked = Asked {
         desk,
         ledger,

@@ -12,12 +12,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use reconciler::access::{Access, Caller};
 use reconciler::api;
-use reconciler::api::export::Exports;
 use reconciler::archive::{Archive, ArchiveChange};
 use reconciler::config::Config;
 use reconciler::fleet::StreamKey;
 use reconciler::ledger::{Entry, Ledger, Memory, SqliteLedger, ledger_path};
-use reconciler::playback::Player;
 use reconciler::reconcile::driver::{Asked, Desk, TICK};
 use reconciler::reconcile::{Action, Core, Event, Input};
 use reconciler::time::Clock;
@@ -71,18 +69,13 @@ impl Server {
         let (archive, changes) = Archive::start(&config, config.layout()?)?;
         let access = Access::open(ledger.clone(), clock, config.http.access()).await?;
         let owner = Caller::on_the_socket(&access, "owner".to_owned());
-        let root = config.archive.root.clone();
-        let player = Player::new(archive.clone(), root.clone(), ledger.clone());
-        let tolerance = config.archive.join_tolerance();
-        let exports = Exports::new(player.clone(), ledger.clone(), root, tolerance);
         let sources = api::Sources {
             desk,
             ledger: ledger.clone(),
             archive,
             events: watched,
             access,
-            player,
-            exports,
+            settings: config.archive.clone(),
         };
         let (held, ticks) = (HeldUp::default(), HeldUp::default());
         let driver = Driver {
