@@ -10,6 +10,8 @@ use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::TimeRange;
 use serde::{Deserialize, Serialize};
 
+use crate::tally::{StateWord, Tally};
+
 /// The state of an instant; the words are those of the documentation, the API and the command line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -70,15 +72,7 @@ pub enum Proof {
 impl State {
     /// The word for it, as in JSON.
     pub const fn word(&self) -> &'static str {
-        match self {
-            State::Archived { .. } => "archived",
-            State::Missing => "missing",
-            State::Pending => "pending",
-            State::Transferring => "transferring",
-            State::NeverRecorded { .. } => "never_recorded",
-            State::Overwritten { .. } => "overwritten",
-            State::Failed { .. } => "failed",
-        }
+        StateWord::of(self).word()
     }
 
     /// True where nothing is left to do or to hope for.
@@ -272,17 +266,7 @@ pub struct Completeness {
 
 impl Completeness {
     pub fn of(timeline: &[Stretch]) -> Self {
-        let mut sums = Completeness::default();
-        for Stretch { range, state } in timeline {
-            let length = range.duration();
-            sums.expected += length;
-            match state {
-                State::Archived { .. } => sums.archived += length,
-                settled if settled.is_settled() => sums.lost += length,
-                _ => sums.open += length,
-            }
-        }
-        sums
+        Tally::of(timeline).completeness()
     }
 
     /// Of two streams together.
