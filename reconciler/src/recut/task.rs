@@ -3,7 +3,7 @@
 //! It waits for pieces that meet a live recording exactly at their beginning, tries each until it is done or cannot
 //! be, and records every step before the next. File work is done on a blocking thread; nothing waits for it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -159,23 +159,26 @@ async fn try_all(
     if waiting.is_empty() {
         return Ok(left);
     }
+    // Whoever had an original put back does not want it re-cut again.
+    let recuts = ledger.recuts().await?;
+    let mut known: Arc<BTreeSet<PathBuf>> =
+        Arc::new(recuts.into_iter().map(|recut| recut.path).collect());
+    let mut pieces: BTreeMap<StreamKey, Arc<BTreeSet<PathBuf>>> = BTreeMap::new();
     for mut one in waiting {
-        // Whoever had an original put back does not want it re-cut again.
-        let known: BTreeSet<PathBuf> =
-            ledger.recuts().await?.into_iter().map(|recut| recut.path).collect();
-        let pieces: BTreeSet<PathBuf> = ledger
-            .parts(&one.key)
-            .await?
-            .into_iter()
-            .filter_map(|record| Some(task.root.join(record.piece?.path)))
-            .collect();
-        let (root, archive) = (task.root.clone(), task.archive.clone());
+        if !pieces.contains_key(&one.key) {
+            let of_stream = pieces_of(task, ledger, &one.key).await?;
+            pieces.insert(one.key.clone(), Arc::new(of_stream));
+        }
+        let pieces = pieces.get(&one.key).cloned().unwrap_or_default();
+        let (root, archive, known_before) =
+            (task.root.clone(), task.archive.clone(), known.clone());
         let (key, piece) = (one.key.clone(), one.piece.clone());
         let tried = tokio::task::spawn_blocking(move || {
-            attempt(&root, &archive, key, &piece, (&pieces, &known))
+            attempt(&root, &archive, key, &piece, (&pieces, &known_before))
         });
         match tried.await {
             Ok(Tried::Written(recut)) => {
+                Arc::make_mut(&mut known).insert(recut.path.clone());
                 ledger.record(&[Entry::Recut(recut.clone())]).await?;
                 finish(task, ledger, *recut).await?;
             }
@@ -193,6 +196,16 @@ async fn try_all(
         }
     }
     Ok(left)
+}
+
+/// The files that Gapless wrote: no live recordings.
+async fn pieces_of(
+    task: &Task,
+    ledger: &dyn Ledger,
+    key: &StreamKey,
+) -> Result<BTreeSet<PathBuf>, LedgerError> {
+    let parts = ledger.parts(key).await?;
+    Ok(parts.into_iter().filter_map(|part| Some(task.root.join(part.piece?.path))).collect())
 }
 
 /// Exchanges names, and records what came of it.
