@@ -323,3 +323,11 @@ impl Reader {
         self.changes.blocking_send(ArchiveChange { key: key.clone(), archived }).is_ok()
     }
 }
+/// A stream's files as they stand now, read anew: for who looks without a server.
+pub fn read_now(config: &Config, key: &StreamKey) -> anyhow::Result<Index> {
+    let root = config.archive.root.join(config.archive.stream_path(key));
+    let source = StreamSource { stream: key.stream.clone(), root, layout: config.layout()? };
+    let mut index = Index::open(IndexConfig::new(vec![source], None))?;
+    index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
+    Ok(index)
+}

@@ -9,15 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use protocol::message::DeviceId;
-use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
 use sdcard_indexer::readable::length_of;
-use sdcard_indexer::time::{TimeRange, Timestamp};
+use sdcard_indexer::time::TimeRange;
 use serde_json::json;
 
 use super::progress::Bar;
 use super::{Output, Window};
 use super::{show, text};
-use crate::archive::ArchivedFile;
+use crate::archive::{self, ArchivedFile};
 use crate::config::Config;
 use crate::durable;
 use crate::fleet::StreamKey;
@@ -213,10 +212,7 @@ fn segments(
     range: TimeRange,
 ) -> anyhow::Result<Vec<ArchivedSegment>> {
     let root = config.archive.root.join(config.archive.stream_path(key));
-    let source =
-        StreamSource { stream: key.stream.clone(), root: root.clone(), layout: config.layout()? };
-    let mut index = Index::open(IndexConfig::new(vec![source], None))?;
-    index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
+    let index = archive::read_now(config, key)?;
     let files = index.segments(&key.stream, range).filter_map(|segment| {
         let (path, range) = recut::as_recorded(root.join(&segment.path), segment.coverage()?);
         Some(ArchivedFile { path, range, uncertainty: segment.placement.uncertainty })

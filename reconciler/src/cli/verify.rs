@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use protocol::message::DeviceId;
 use sdcard_indexer::coverage::Coverage;
-use sdcard_indexer::index::{Index, IndexConfig, StreamSource};
-use sdcard_indexer::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
 use super::progress::Bar;
 use super::show;
+use crate::archive;
 use crate::config::Config;
 use crate::fleet::StreamKey;
 use crate::ledger::{Ledger, PartState, Piece};
@@ -96,13 +95,7 @@ impl Report {
         config: &Config,
     ) -> anyhow::Result<()> {
         let Some(record) = ledger.timeline(key).await? else { return Ok(()) };
-        let source = StreamSource {
-            stream: key.stream.clone(),
-            root: config.archive.root.join(config.archive.stream_path(key)),
-            layout: config.layout()?,
-        };
-        let mut index = Index::open(IndexConfig::new(vec![source], None))?;
-        index.sweep(Timestamp::from_jiff(jiff::Timestamp::now()));
+        let index = archive::read_now(config, key)?;
         let held = index.stream(&key.stream).map(|view| view.held.clone()).unwrap_or_default();
         let tolerance = config.archive.join_tolerance();
         let archived = record.stretches.iter().filter_map(|stretch| match stretch.state {
