@@ -83,7 +83,10 @@ pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
         .with_context(|| {
-            format!("`{name}` is missing: the rig needs `apt-get install ffmpeg mosquitto strace`")
+            format!(
+                "`{name}` is missing: the tests need `apt-get install ffmpeg mosquitto strace`, and what else \
+                 README's \"Test it\" lists"
+            )
         })
 }
 
