@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::time::Duration;
 
 use protocol::message::{
@@ -41,6 +42,14 @@ pub struct StreamKey {
     pub device: DeviceId,
     #[schema(value_type = crate::schema::Id)]
     pub stream: StreamId,
+}
+
+impl StreamKey {
+    /// In their order, what stands before every stream of a device.
+    pub fn first_of(device: &DeviceId) -> StreamKey {
+        let stream = "-".parse().expect("an id of the least character that ids may have");
+        StreamKey { device: device.clone(), stream }
+    }
 }
 
 impl fmt::Display for StreamKey {
@@ -196,8 +205,23 @@ impl Fleet {
         device.last_heard = heard;
     }
 
-    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+    /// A device that may not have spoken yet.
+    pub fn know(&mut self, device: &DeviceId) {
+        self.devices.entry(device.clone()).or_default();
+    }
+
+    pub fn knows(&self, device: &DeviceId) -> bool {
+        self.devices.contains_key(device)
+    }
+
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &DeviceId> {
         self.devices.keys()
+    }
+
+    /// In their order, those behind one.
+    pub fn devices_after(&self, after: Option<&DeviceId>) -> impl Iterator<Item = &DeviceId> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.devices.range::<DeviceId, _>((after, Bound::Unbounded)).map(|(device, _)| device)
     }
 
     pub fn session(&self, device: &DeviceId) -> Option<&Session> {
@@ -468,6 +492,19 @@ mod tests {
         fleet.presence(&camera(), online(1), now(0));
         assert!(fleet.holding(&key()).is_some());
         assert!(fleet.fresh_holding(&key()).is_none());
+    }
+
+    #[test]
+    fn the_streams_of_a_device_follow_on_the_first_that_there_could_be() {
+        let of = |device: &str, stream: &str| StreamKey {
+            device: device.parse().unwrap(),
+            stream: stream.parse().unwrap(),
+        };
+        let first = StreamKey::first_of(&"b".parse().unwrap());
+        for stream in ["-", "--", "0", "A", "_", "a"] {
+            assert!(first <= of("b", stream), "{stream}");
+        }
+        assert!(of("a", "zz") < first && of("b-", "-") > first);
     }
 
     #[test]

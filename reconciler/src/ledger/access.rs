@@ -7,7 +7,7 @@ use super::LedgerError;
 use super::sqlite::{cannot, execute, json, json_column};
 use crate::access::{AccountName, AuditEntry, AuditQuery, Outcome, Prune, Token, User};
 
-/// Version 4 of the ledger.
+/// Version 5 of the ledger.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE account (
     name TEXT PRIMARY KEY,

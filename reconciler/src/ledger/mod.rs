@@ -4,6 +4,7 @@
 //! decisions and their proofs, never footage; the archive's files are the truth about what is archived.
 
 mod access;
+mod migrations;
 mod sqlite;
 
 pub use sqlite::{SqliteLedger, ledger_path};
@@ -187,6 +188,18 @@ pub struct TimelineRecord {
     pub stretches: Vec<Stretch>,
 }
 
+impl TimelineRecord {
+    /// The newest stretch has grown, and ends here now.
+    pub fn reaches(&mut self, as_of: Timestamp, end: Timestamp) {
+        self.as_of = as_of;
+        if let Some(newest) = self.stretches.last_mut()
+            && let Some(range) = TimeRange::new(newest.range.start(), end)
+        {
+            newest.range = range;
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     #[error("cannot open the ledger {path}")]
@@ -238,6 +251,12 @@ pub enum Entry {
     Timeline {
         key: StreamKey,
         timeline: TimelineRecord,
+    },
+    /// The newest stretch of the timeline that was last recorded has grown up to here, and nothing else of it.
+    TimelineEdge {
+        key: StreamKey,
+        as_of: Timestamp,
+        end: Timestamp,
     },
     Job(Job),
     Run(Run),

@@ -19,6 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{Row, Sqlite, SqliteConnection};
 
 use super::access;
+use super::migrations::{MIGRATIONS, SCHEMA_VERSION};
 use super::{
     DeviceRecord, Entry, Ledger, LedgerError, PartId, PartRecord, PartState, TimelineRecord,
 };
@@ -30,89 +31,6 @@ use crate::policy::{MOST_POLICIES, Policy};
 use crate::recut::Recut;
 use crate::run::{Run, RunId};
 use crate::timeline::Stretch;
-
-/// What takes a ledger from each version to the next one; the first makes a new one. Times are UTC
-/// nanoseconds; sets and descriptions are JSON.
-const MIGRATIONS: [&str; 5] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, access::SCHEMA];
-const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
-
-const VERSION_1: &str = "
-CREATE TABLE device (
-    device TEXT PRIMARY KEY,
-    online BIGINT NOT NULL,
-    agent_version TEXT NOT NULL,
-    last_heard BIGINT
-);
-CREATE TABLE stream (
-    device TEXT NOT NULL,
-    stream TEXT NOT NULL,
-    expected_from BIGINT NOT NULL,
-    holding_json TEXT,
-    timeline_json TEXT,
-    PRIMARY KEY (device, stream)
-);
-CREATE TABLE verdict (
-    device TEXT NOT NULL,
-    stream TEXT NOT NULL,
-    start_ns BIGINT NOT NULL,
-    end_ns BIGINT NOT NULL,
-    state_json TEXT NOT NULL,
-    PRIMARY KEY (device, stream, start_ns)
-);
-CREATE TABLE part (
-    id INTEGER PRIMARY KEY,
-    device TEXT NOT NULL,
-    stream TEXT NOT NULL,
-    part_json TEXT NOT NULL,
-    state TEXT NOT NULL,
-    proof_json TEXT NOT NULL,
-    digest_json TEXT NOT NULL,
-    piece_json TEXT NOT NULL,
-    received_bytes BIGINT NOT NULL,
-    resent_bytes BIGINT NOT NULL,
-    created BIGINT NOT NULL
-);
-CREATE INDEX part_of_stream ON part (device, stream);
-";
-
-/// A forgotten part's number is not given again: its name in the spool may still be about.
-const VERSION_2: &str = "
-CREATE TABLE number (
-    name TEXT PRIMARY KEY,
-    last BIGINT NOT NULL
-);
-INSERT INTO number SELECT 'part', COALESCE(MAX(id), 0) FROM part;
-ALTER TABLE part ADD COLUMN tries_json TEXT NOT NULL DEFAULT '{}';
-CREATE TABLE job (
-    id BIGINT PRIMARY KEY,
-    is_open BIGINT NOT NULL,
-    job_json TEXT NOT NULL
-);
-CREATE TABLE run (
-    id BIGINT PRIMARY KEY,
-    policy TEXT NOT NULL,
-    is_open BIGINT NOT NULL,
-    run_json TEXT NOT NULL
-);
-CREATE TABLE policy (
-    name TEXT PRIMARY KEY,
-    policy_json TEXT NOT NULL,
-    place BIGINT NOT NULL
-);
-";
-
-const VERSION_3: &str = "
-ALTER TABLE stream ADD COLUMN offsets_json TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE part ADD COLUMN offset_ns BIGINT NOT NULL DEFAULT 0;
-";
-
-const VERSION_4: &str = "
-CREATE TABLE recut (
-    path TEXT PRIMARY KEY,
-    made BIGINT NOT NULL,
-    recut_json TEXT NOT NULL
-);
-";
 
 /// See [`Ledger`].
 #[derive(Debug, Clone)]
@@ -259,7 +177,20 @@ impl Ledger for SqliteLedger {
     }
 
     async fn timeline(&self, key: &StreamKey) -> Result<Option<TimelineRecord>, LedgerError> {
-        self.of_stream("timeline_json", key, "read a timeline").await
+        let row = of_stream(
+            "SELECT timeline_json, as_of, end_ns FROM timeline
+             LEFT JOIN timeline_edge USING (device, stream) WHERE device = $1 AND stream = $2",
+            key,
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(cannot("read a timeline"))?;
+        let Some(row) = row else { return Ok(None) };
+        let mut timeline: TimelineRecord = json_column(&row, "timeline_json")?;
+        if let (Some(as_of), Some(end)) = (column(&row, "as_of")?, column(&row, "end_ns")?) {
+            timeline.reaches(Timestamp::from_nanos(as_of), Timestamp::from_nanos(end));
+        }
+        Ok(Some(timeline))
     }
 
     async fn jobs(&self, most: usize) -> Result<Vec<Job>, LedgerError> {
@@ -373,9 +304,19 @@ async fn enter(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), L
         }
         Entry::Timeline { key, timeline } => {
             let statement =
-                "UPDATE stream SET timeline_json = $3 WHERE device = $1 AND stream = $2";
+                "INSERT INTO timeline (device, stream, timeline_json) VALUES ($1, $2, $3)
+                ON CONFLICT (device, stream) DO UPDATE SET timeline_json = excluded.timeline_json";
             let query = of_stream(statement, key).bind(json(timeline)?);
-            execute(query, connection, "record a timeline").await
+            execute(query, connection, "record a timeline").await?;
+            let statement = "DELETE FROM timeline_edge WHERE device = $1 AND stream = $2";
+            execute(of_stream(statement, key), connection, "record a timeline").await
+        }
+        Entry::TimelineEdge { key, as_of, end } => {
+            let statement = "INSERT INTO timeline_edge (device, stream, as_of, end_ns)
+                VALUES ($1, $2, $3, $4) ON CONFLICT (device, stream)
+                DO UPDATE SET as_of = excluded.as_of, end_ns = excluded.end_ns";
+            let query = of_stream(statement, key).bind(as_of.as_nanos()).bind(end.as_nanos());
+            execute(query, connection, "record where a timeline ends").await
         }
         Entry::Verdicts { key, verdicts } => enter_verdicts(connection, key, verdicts).await,
         Entry::Part(record) => enter_part(connection, record).await,
@@ -665,6 +606,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_timeline_that_has_grown_is_read_to_its_newest_edge_until_a_whole_one_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&ledger_path(folder.path())).await.unwrap();
+        let timeline = |until| TimelineRecord {
+            as_of: at(until),
+            stretches: vec![
+                Stretch { range: seconds(0, 5), state: State::Missing },
+                Stretch { range: seconds(5, until), state: State::Pending },
+            ],
+        };
+        let whole = |until| Entry::Timeline { key: key(), timeline: timeline(until) };
+        let edge = |until| Entry::TimelineEdge { key: key(), as_of: at(until), end: at(until) };
+        let stream = Entry::Stream { key: key(), expected_from: at(0) };
+        ledger.record(&[stream, whole(10), edge(20), edge(30)]).await.unwrap();
+        assert_eq!(ledger.timeline(&key()).await.unwrap(), Some(timeline(30)));
+        ledger.record(&[whole(15)]).await.unwrap();
+        assert_eq!(ledger.timeline(&key()).await.unwrap(), Some(timeline(15)));
+    }
+
+    #[tokio::test]
     async fn a_re_cut_is_remembered_by_its_recordings_name_with_its_newest_state() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&ledger_path(folder.path())).await.unwrap();
@@ -706,14 +667,19 @@ mod tests {
         {
             let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
             let old = SqliteLedger::connect(&path, options, 1).await.unwrap();
-            sqlx::raw_sql(VERSION_1).execute(&old.pool).await.unwrap();
-            let parts =
-                "INSERT INTO part VALUES (3, 'camera', 'main', '{}', 'x', '', '', '', 0, 0, 0);
+            sqlx::raw_sql(super::super::migrations::VERSION_1).execute(&old.pool).await.unwrap();
+            let rows = "INSERT INTO part VALUES (3, 'camera', 'main', '{}', 'x', '', '', '', 0, 0, 0);
+                INSERT INTO stream VALUES ('camera', 'main', 0, NULL, '{\"as_of\":7,\"stretches\":[]}');
+                INSERT INTO stream VALUES ('camera', 'sub', 0, NULL, NULL);
                 PRAGMA user_version = 1";
-            sqlx::raw_sql(parts).execute(&old.pool).await.unwrap();
+            sqlx::raw_sql(rows).execute(&old.pool).await.unwrap();
         }
         let ledger = SqliteLedger::open(&path).await.unwrap();
         assert_eq!(ledger.last_part().await.unwrap(), 3);
+        let timeline = ledger.timeline(&key()).await.unwrap().unwrap();
+        assert_eq!(timeline.as_of, Timestamp::from_nanos(7));
+        let sub = StreamKey { stream: "sub".parse().unwrap(), ..key() };
+        assert_eq!(ledger.timeline(&sub).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -1,7 +1,5 @@
 //! Hearing devices and asking them: presence, coverage, places.
 
-use std::collections::BTreeSet;
-
 use protocol::dropped::Cause;
 use protocol::envelope;
 use protocol::message::{
@@ -120,9 +118,8 @@ impl Core {
     }
 
     fn hold(&mut self, key: &StreamKey) {
-        let of_device = |known: &&StreamKey| known.device == key.device;
-        if self.streams.keys().filter(of_device).all(|key| self.fleet.fresh_holding(key).is_some())
-        {
+        let is_heard = |stream: &Stream| self.fleet.fresh_holding(&stream.key).is_some();
+        if self.streams_of(&key.device).all(is_heard) {
             self.asks.covered(&key.device);
         }
         if let (Some(holding), Some(stream)) = (self.fleet.holding(key), self.streams.get_mut(key))
@@ -137,8 +134,8 @@ impl Core {
 
     /// Who left while no server ran has not been heard to leave.
     pub(super) fn record_all_offline(&mut self, devices: Vec<DeviceRecord>) {
-        let known: BTreeSet<DeviceId> = self.streams.keys().map(|key| key.device.clone()).collect();
-        for record in devices.iter().filter(|record| known.contains(&record.device)) {
+        let known = devices.iter().filter(|record| self.fleet.knows(&record.device));
+        for record in known.collect::<Vec<_>>() {
             self.fleet.recall(&record.device, record.agent_version.clone(), record.last_heard);
         }
         for record in devices.into_iter().filter(|record| record.online) {

@@ -195,15 +195,15 @@ impl Core {
             return Ok(());
         }
         self.known_device(&key.device)?;
-        let of_device = self.streams.keys().filter(|known| known.device == key.device);
-        let known = listed(of_device.map(|known| known.stream.as_str()).collect());
+        let of_device = self.streams_of(&key.device);
+        let known = listed(of_device.map(|stream| stream.key.stream.as_str()).collect());
         let (device, stream) = (key.device.clone(), key.stream.clone());
         Err(OrderError::UnknownStream { device, stream, known })
     }
 
     /// A device of which there is a stream.
     pub(super) fn known_device(&self, device: &DeviceId) -> Result<(), OrderError> {
-        if self.streams.keys().any(|known| known.device == *device) {
+        if self.streams_of(device).next().is_some() {
             return Ok(());
         }
         let mut devices: Vec<&str> =

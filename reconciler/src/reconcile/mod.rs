@@ -4,8 +4,8 @@
 //! time at which it happened, and what is to be done about it comes out as [`Action`]s, in their order. So a
 //! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
 //! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `jobs` and `runs` keep
-//! what people and policies have asked for, `orders` answers people, `shown` those who only look. [`driver`] carries the actions out;
-//! `merging` does the file work, `meeting` a part of it.
+//! what people and policies have asked for, `orders` answers people, `shown` those who only look. [`driver`] carries
+//! the actions out; `merging` does the file work, `meeting` a part of it.
 //!
 //! An action is carried out only once all before it are, and what is to be remembered is durable by then:
 //! a server may be stopped between any two of them.
@@ -58,8 +58,8 @@ use stream::{Stream, Wanted};
 
 pub use merging::{MergeStep, Merged};
 
-/// How often a stream is looked at of which the device that is there could fill something; what changes is looked at
-/// at once.
+/// How often, about, a stream is looked at of which the device that is there could fill something; what changes is
+/// looked at at once.
 const EVALUATE: Duration = Duration::from_secs(1);
 /// How often any other is: there, time alone changes nothing but where the timeline ends.
 const EVALUATE_QUIET: Duration = Duration::from_secs(5);
@@ -155,6 +155,8 @@ pub struct Core {
     fleet: Fleet,
     asks: Asks,
     streams: BTreeMap<StreamKey, Stream>,
+    /// Those of which the configuration says from when on they should be whole.
+    fixed: BTreeSet<StreamKey>,
     shown: BTreeMap<StreamKey, Shown>,
     policies: Policies,
     queueing: Queueing,
@@ -176,7 +178,10 @@ pub struct Core {
 impl Core {
     /// Takes up everything where it was left. `random` must be seeded differently in each process.
     pub fn resume(config: Config, memory: Memory, random: StdRng, now: Now) -> (Core, Vec<Action>) {
+        let configured: Vec<_> = config.streams().collect();
+        let fixed = configured.iter().filter(|(_, from)| from.is_some());
         let mut core = Core {
+            fixed: fixed.map(|(key, _)| key.clone()).collect(),
             fleet: Fleet::default(),
             asks: Asks::default(),
             streams: BTreeMap::new(),
@@ -200,7 +205,6 @@ impl Core {
         memory.streams.into_iter().for_each(|record| core.take_up(record));
         core.record_all_offline(memory.devices);
         core.sweep_spool();
-        let configured: Vec<_> = core.config.streams().collect();
         for (key, expected_from) in configured {
             core.admit(&key, expected_from.unwrap_or(now.wall));
             if let (Some(from), Some(stream)) = (expected_from, core.streams.get_mut(&key)) {
@@ -246,6 +250,7 @@ impl Core {
 
     fn take_up(&mut self, record: StreamRecord) {
         let StreamRecord { key, expected_from, holding, offsets, verdicts, parts } = record;
+        self.fleet.know(&key.device);
         let mut stream = Stream::new(key.clone(), expected_from);
         stream.verdicts = verdicts;
         stream.offsets = offsets;
@@ -283,15 +288,16 @@ impl Core {
         tracing::info!(stream = %key, %expected_from, "a new stream");
     }
 
-    fn device_ids(&self) -> BTreeSet<&DeviceId> {
-        let configured = self.streams.keys().map(|key| &key.device);
-        configured.chain(self.fleet.devices()).collect()
+    fn admits(&self, device: &DeviceId) -> bool {
+        let server = &self.config.server;
+        self.fleet.knows(device)
+            || (server.adopt_devices && self.fleet.devices().len() < server.max_devices)
     }
 
-    fn admits(&self, device: &DeviceId) -> bool {
-        let known = self.device_ids();
-        known.contains(device)
-            || (self.config.server.adopt_devices && known.len() < self.config.server.max_devices)
+    /// However many devices there are, only those of this one are looked at.
+    fn streams_of(&self, device: &DeviceId) -> impl Iterator<Item = &Stream> {
+        let all = self.streams.range(StreamKey::first_of(device)..);
+        all.take_while(move |(key, _)| key.device == *device).map(|(_, stream)| stream)
     }
 
     fn see_archive(&mut self, change: ArchiveChange) {
@@ -310,7 +316,7 @@ impl Core {
 
     /// True where the configuration says from when on the recording should be whole.
     fn is_fixed(&self, key: &StreamKey) -> bool {
-        self.config.streams().any(|(known, from)| known == *key && from.is_some())
+        self.fixed.contains(key)
     }
 
     fn rules(&self) -> Rules {
@@ -381,8 +387,10 @@ impl Core {
         let is_there = self.fleet.session(&key.device).is_some();
         let is_whole = || stretches.iter().all(|stretch| stretch.state.is_settled());
         let pause = if is_there && !is_whole() { EVALUATE } else { EVALUATE_QUIET };
+        // Thousands that were first looked at together are spread, so that nobody waits for all of them at once.
+        let share = self.random.random_range(0.75..=1.25);
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.look_at = self.now.monotonic.after(pause);
+            stream.look_at = self.now.monotonic.after(pause.mul_f64(share));
         }
     }
 
@@ -391,11 +399,6 @@ impl Core {
         let is_online = self.fleet.session(&key.device).is_some();
         let tolerance = self.config.archive.join_tolerance();
         self.streams.get(key)?.facts(wanted, holding, is_online, tolerance)
-    }
-
-    fn write_timelines(&mut self) {
-        self.shown.clear();
-        self.evaluate_all();
     }
 
     fn evaluate_all(&mut self) {
@@ -416,8 +419,8 @@ impl Core {
         if self.now.monotonic.since(self.evaluated) >= EVALUATE {
             self.evaluated = self.now.monotonic;
             self.see_devices();
-            self.evaluate_due();
         }
+        self.evaluate_due();
         self.expire_jobs();
         self.expire_searches();
         self.merge_again();

@@ -385,12 +385,14 @@ impl Core {
     fn device_work(&self, work: Reckoned) -> DeviceWork {
         let Reckoned { device, missing, forecast, .. } = work;
         let session = self.fleet.session(&device);
-        let of_device = || self.streams.iter().filter(|(key, _)| key.device == device);
-        let mut waits_for: Vec<String> = of_device()
-            .filter_map(|(key, _)| self.policies.of(key).why_not(&session?.network))
+        let mut waits_for: Vec<String> = self
+            .streams_of(&device)
+            .filter_map(|stream| self.policies.of(&stream.key).why_not(&session?.network))
             .collect();
-        let mut parts: Vec<PartWork> = of_device()
-            .flat_map(|(key, stream)| {
+        let mut parts: Vec<PartWork> = self
+            .streams_of(&device)
+            .flat_map(|stream| {
+                let key = &stream.key;
                 let wanted = self.wanted(key);
                 let running = stream.running.iter().filter_map(|part| stream.parts.get(part));
                 running.filter_map(move |record| {

@@ -3,7 +3,6 @@
 //!
 //! To look costs what is seen, not what there is: timelines are shared, and sums are kept beside them.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +40,8 @@ pub(super) struct Shown {
     stretches: Arc<[Stretch]>,
     tally: Tally,
     as_of: Now,
-    /// When the ledger was given one.
-    written: MonotonicMicros,
+    /// When the ledger was last told; `None`: it is to be told at the next look.
+    written: Option<MonotonicMicros>,
     /// In the order of [`PartState::ALL`].
     parts: [u64; PartState::ALL.len()],
     running: u64,
@@ -61,23 +60,36 @@ impl Core {
         };
         let share = Duration::from_secs(self.streams.len() as u64 / GROWN_TIMELINES_PER_SECOND);
         let pause = TIMELINE_PAUSE.max(share);
-        let last = shown.map(|shown| shown.written);
-        let is_due =
-            changed.is_some() || last.is_none_or(|written| now.monotonic.since(written) >= pause);
-        if is_due {
-            let timeline = TimelineRecord { as_of: now.wall, stretches: stretches.to_vec() };
-            self.record(Entry::Timeline { key: key.clone(), timeline });
-        }
+        let last = shown.and_then(|shown| shown.written);
+        let is_due = last.is_none_or(|written| now.monotonic.since(written) >= pause);
+        let written = match stretches.last() {
+            _ if changed.is_some() => {
+                let timeline = TimelineRecord { as_of: now.wall, stretches: stretches.to_vec() };
+                self.record(Entry::Timeline { key: key.clone(), timeline });
+                Some(now.monotonic)
+            }
+            Some(newest) if is_due => {
+                let (as_of, end) = (now.wall, newest.range.end());
+                self.record(Entry::TimelineEdge { key: key.clone(), as_of, end });
+                Some(now.monotonic)
+            }
+            _ => last,
+        };
         let tally = Tally::of(&stretches);
         if let Some(changed) = changed {
             let (told, completeness) = (stretches.clone(), tally.completeness());
             let key = key.clone();
             self.say(Event::Timeline { key, stretches: told, completeness, changed });
         }
-        let written = last.filter(|_| !is_due).unwrap_or(now.monotonic);
         let (parts, running) = self.streams.get(key).map(count_parts).unwrap_or_default();
         let shown = Shown { stretches, tally, as_of: now, written, parts, running };
         self.shown.insert(key.clone(), shown);
+    }
+
+    /// What is only shown is written down too.
+    pub(super) fn write_timelines(&mut self) {
+        self.shown.values_mut().for_each(|shown| shown.written = None);
+        self.evaluate_all();
     }
 
     /// Every instant that is expected or asked for, by its state as of the last look; nothing until the archive was
@@ -146,48 +158,28 @@ impl Core {
         if let Some(device) = &device {
             self.known_device(device)?;
         }
+        let from = from.max(device.as_ref().map(StreamKey::first_of));
         let from = from.map_or(Bound::Unbounded, Bound::Included);
         let keys = self.streams.range((from, Bound::Unbounded)).map(|(key, _)| key);
-        let chosen = keys.filter(|key| {
-            device.as_ref().is_none_or(|device| key.device == *device)
-                && stream.as_ref().is_none_or(|stream| key.stream == *stream)
-        });
+        let chosen = keys
+            .take_while(|key| device.as_ref().is_none_or(|device| key.device == *device))
+            .filter(|key| stream.as_ref().is_none_or(|stream| key.stream == *stream));
         Ok(chosen.take(most).map(|key| self.snapshot(key)).collect())
     }
 
     fn device_statuses(&self, after: Option<&DeviceId>, most: usize) -> Vec<DeviceStatus> {
-        let is_behind = |id: &DeviceId| after.is_none_or(|after| id > after);
-        let heard = self.fleet.devices().filter(|id| is_behind(id)).take(most);
-        let mut found: BTreeMap<&DeviceId, Vec<&Stream>> =
-            heard.map(|id| (id, Vec::new())).collect();
-        let streams = self.streams.iter().skip_while(|(key, _)| !is_behind(&key.device));
-        let (mut last, mut devices) = (None, 0);
-        for (key, stream) in streams {
-            if last.replace(&key.device) != Some(&key.device) {
-                devices += 1;
-            }
-            if devices > most {
-                break;
-            }
-            found.entry(&key.device).or_default().push(stream);
-        }
-        found
-            .into_iter()
-            .take(most)
-            .map(|(device, streams)| self.device_status(device.clone(), streams))
-            .collect()
+        let behind = self.fleet.devices_after(after).take(most);
+        behind.map(|device| self.device_status(device.clone())).collect()
     }
 
     fn one_device(&self, device: DeviceId) -> Result<DeviceStatus, OrderError> {
-        let of_device = self.streams.iter().filter(|(key, _)| key.device == device);
-        let streams: Vec<&Stream> = of_device.map(|(_, stream)| stream).collect();
-        if streams.is_empty() && !self.fleet.devices().any(|known| *known == device) {
+        if !self.fleet.knows(&device) {
             self.known_device(&device)?;
         }
-        Ok(self.device_status(device, streams))
+        Ok(self.device_status(device))
     }
 
-    fn device_status(&self, device: DeviceId, streams: Vec<&Stream>) -> DeviceStatus {
+    fn device_status(&self, device: DeviceId) -> DeviceStatus {
         let session = self.fleet.session(&device);
         DeviceStatus {
             online: session.is_some(),
@@ -195,7 +187,7 @@ impl Core {
             agent_version: self.fleet.agent_version(&device).to_owned(),
             network: session.map(|session| session.network.clone()),
             at_risk: self.queueing.at_risk(&device),
-            streams: streams.into_iter().map(|stream| self.stream_status(stream)).collect(),
+            streams: self.streams_of(&device).map(|stream| self.stream_status(stream)).collect(),
             device,
         }
     }
@@ -263,11 +255,10 @@ impl Core {
     }
 
     fn totals(&self) -> Totals {
-        let devices = self.device_ids();
         let is_there = |device: &&DeviceId| self.fleet.session(device).is_some();
         let mut totals = Totals {
-            online: devices.iter().copied().filter(is_there).count() as u64,
-            devices: devices.len() as u64,
+            online: self.fleet.devices().filter(is_there).count() as u64,
+            devices: self.fleet.devices().len() as u64,
             streams: self.streams.len() as u64,
             jobs_open: self.jobs.values().filter(|job| job.state == JobState::Open).count() as u64,
             runs_open: self.runs.values().filter(|run| Run::is_open(run)).count() as u64,
@@ -324,17 +315,25 @@ fn hull(stretches: &[Stretch]) -> Option<TimeRange> {
 
 /// Where a state differs, if it does somewhere; that the newest stretch has grown is no difference.
 fn changed(old: &[Stretch], new: &[Stretch]) -> Option<TimeRange> {
-    let is_same = |(old, new): &(&Stretch, &Stretch)| {
+    let is_continued = |old: &Stretch, new: &Stretch| {
         old.range.start() == new.range.start() && old.state == new.state
     };
-    let before = old.iter().zip(new).take_while(is_same).count();
+    let before = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     let (old, new) = (old.get(before..)?, new.get(before..)?);
-    let behind = old.iter().rev().zip(new.iter().rev()).take_while(is_same).count();
+    let is_same = |(at, (old, new)): &(usize, (&Stretch, &Stretch))| match at {
+        0 => is_continued(old, new),
+        _ => old == new,
+    };
+    let behind = (0..).zip(old.iter().rev().zip(new.iter().rev())).take_while(is_same).count();
     let differing = |all: &[Stretch]| hull(all.get(..all.len().saturating_sub(behind))?);
-    match (differing(old), differing(new)) {
-        (Some(old), Some(new)) => Some(old.hull(&new)),
-        (one, other) => one.or(other),
-    }
+    let (range, first) = match (differing(old), differing(new)) {
+        (Some(one), Some(other)) => (one.hull(&other), old.first().zip(new.first())),
+        (one, other) => (one.or(other)?, None),
+    };
+    // What only ends elsewhere has changed from the nearer end on.
+    let ends = first.filter(|(old, new)| is_continued(old, new));
+    let nearer = ends.map(|(old, new)| old.range.end().min(new.range.end()));
+    nearer.map_or(Some(range), |nearer| TimeRange::new(nearer, range.end()))
 }
 
 #[cfg(test)]
@@ -364,6 +363,18 @@ mod tests {
         let new_hole = timeline(1_000, &[(100, 145), (300, 310), (600, 650), (900, 910)]);
         assert_eq!(changed(&old, &new_hole), Some(seconds(900, 1_000)));
         assert_eq!(changed(&old, &[]), Some(seconds(0, 1_000)));
+    }
+
+    #[test]
+    fn what_ends_elsewhere_amid_of_what_is_not_expected_is_a_change() {
+        let (monday, tuesday) = (seconds(0, 100), seconds(200, 300));
+        let of = |monday, tuesday| {
+            [monday, tuesday].map(|range| Stretch { range, state: State::Missing }).to_vec()
+        };
+        let old = of(monday, tuesday);
+        assert_eq!(changed(&old, &of(monday, seconds(200, 310))), None);
+        assert_eq!(changed(&old, &of(seconds(0, 120), tuesday)), Some(seconds(100, 120)));
+        assert_eq!(changed(&old, &of(seconds(0, 90), seconds(200, 305))), Some(seconds(90, 100)));
     }
 
     #[test]

@@ -192,6 +192,9 @@ impl Ledger {
             Entry::Timeline { key, timeline } => {
                 self.of(&key, |stream| stream.timeline = Some(timeline));
             }
+            Entry::TimelineEdge { key, as_of, end } => self.of(&key, |stream| {
+                stream.timeline.iter_mut().for_each(|timeline| timeline.reaches(as_of, end));
+            }),
             Entry::Job(job) => drop(self.jobs.insert(job.id, job)),
             Entry::Run(run) => drop(self.runs.insert(run.id, run)),
             Entry::Policy(policy) => {
