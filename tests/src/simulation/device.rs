@@ -179,9 +179,11 @@ impl World {
         }
     }
 
+    /// One that an earlier deadline has taken the place of wakes nobody: it would lead to another, for ever.
     pub fn agent_wakes(&mut self, number: usize, life: u32) {
+        let now = self.now();
         let device = &mut self.devices[number];
-        if device.life == life {
+        if device.life == life && device.wakes_at.is_some_and(|at| at <= now) {
             device.wakes_at = None;
             self.converse(number, Event::Tick);
         }

@@ -197,6 +197,8 @@ impl World {
             ToServer::Command(command) => self.pull(puller::Input::Command(command)),
             ToServer::Transfer(inbound) => self.pull(puller::Input::Inbound(inbound)),
             ToServer::Spooled(result) => self.pull(puller::Input::Spooled(result)),
+            // One that an earlier deadline has taken the place of wakes nobody: it would lead to another, for ever.
+            ToServer::PullerWakes if server.puller_wakes_at.is_none_or(|at| at > now) => {}
             ToServer::PullerWakes => {
                 server.puller_wakes_at = None;
                 self.pull(puller::Input::Tick);
