@@ -1,8 +1,7 @@
 // Who may do what: users, tokens for programs, and what was done. For administrators.
 
 import { deed, element, notice, show, table } from './dom.js';
-import { me } from './main.js';
-import { ask, send } from './server.js';
+import { ask, me, send } from './server.js';
 import { instantOf, parse } from './time.js';
 
 const ROLES = [['view', 'see and play'], ['pull', 'also get from cards'], ['admin', 'also users, policies, runs']];

@@ -3,10 +3,10 @@
 
 import { deed, element, notice, show, table } from './dom.js';
 import { jobLine } from './jobs.js';
-import { may } from './main.js';
+import { deviceAt } from './places.js';
 import { Player } from './player.js';
 import { Selection } from './selection.js';
-import { ask, askAll, news, send, streamPath } from './server.js';
+import { ask, askAll, gathered, may, news, send, streamPath } from './server.js';
 import { legend, named, stateOf, wholeness } from './states.js';
 import { LONGEST, Timeline } from './timeline.js';
 import { DAY, HOUR, MINUTE, SECOND, asText, clockOf, dayOf, fromNow, instantOf, lengthOf, parse } from './time.js';
@@ -31,6 +31,7 @@ class Place {
   constructor(host, known, stream, query, signal) {
     Object.assign(this, { host, known, stream, signal });
     this.key = { device: known.device, stream: stream.stream };
+    this.soon = gathered(() => this.load().catch(() => {}), PAUSE, signal);
     const [from, to] = [parse(query.get('from')), parse(query.get('to'))];
     this.asked = from !== null && to !== null ? [from, to] : null;
     this.state = element('p', { class: 'lead' });
@@ -52,7 +53,7 @@ class Place {
       element('p', { class: 'crumbs' }, element('a', { href: '#/' }, 'Cameras'), ' ›'),
       element('h1', {}, this.key.device, element('span', { class: 'quiet' }, ` ${this.key.stream}`)),
       others.length ? element('p', {}, 'Also: ', others.map((it) => element('a', {
-        href: `#/device/${encodeURIComponent(this.key.device)}/${encodeURIComponent(it.stream)}` }, it.stream, ' '))) : null,
+        href: deviceAt({ ...this.key, stream: it.stream }) }, it.stream, ' '))) : null,
       this.state, tools, lane, this.player.element, this.selection.element, this.work,
       element('h2', {}, 'What is not whole', element('span', { class: 'quiet' }, ' in the time shown above')), this.holes, legend());
     this.timeline = new Timeline(lane, {
@@ -113,23 +114,15 @@ class Place {
 
   showAll() {
     this.fits = true;
-    history.replaceState(null, '', `#/device/${encodeURIComponent(this.key.device)}/${encodeURIComponent(this.key.stream)}`);
+    history.replaceState(null, '', deviceAt(this.key));
     this.load().catch((error) => notice(error.message, { kind: 'refused' }));
   }
 
   look(from, to) {
     this.fits = false;
     this.timeline.window(from, to);
-    history.replaceState(null, '', `#/device/${encodeURIComponent(this.key.device)}/${encodeURIComponent(this.key.stream)}?${
-      new URLSearchParams({ from: asText(from), to: asText(to) })}`);
+    history.replaceState(null, '', deviceAt(this.key, { from: asText(from), to: asText(to) }));
     this.soon();
-  }
-
-  soon() {
-    this.waits ??= setTimeout(() => {
-      this.waits = null;
-      if (!this.signal.aborted) this.load().catch(() => {});
-    }, PAUSE);
   }
 
   /** What is shown, anew; a slower answer to an older question is not drawn. */
@@ -143,7 +136,7 @@ class Place {
     const [timeline, coverage, gaps] = await Promise.all([
       askAll(streamPath(this.key, 'timeline'), { ...range, resolution_s: resolution, limit: 2000 }),
       of('coverage', range),
-      ask('gaps', { ...this.key, ...range, limit: MOST_HOLES }, { signal: this.signal }),
+      ask('gaps', { ...this.key, ...range, newest_first: true, limit: MOST_HOLES }, { signal: this.signal }),
     ]);
     if (turn !== this.turn || this.signal.aborted) return;
     this.timeline.tell(timeline, coverage.held);
@@ -151,7 +144,6 @@ class Place {
   }
 
   drawHoles(gaps) {
-    const newest = [...gaps.items].reverse();
     const row = (gap) => {
       const [from, to] = [parse(gap.from), parse(gap.to)];
       const look = () => {
@@ -168,10 +160,10 @@ class Place {
         element('td', { class: 'deeds' }, element('button', { onclick: look }, 'Show'),
           gettable ? deed('Get it', () => this.pull(from, to), { class: 'main' }) : null));
     };
-    show(this.holes, newest.length
-      ? table('What is not whole', ['State', 'When', 'Length', 'Why', ''], newest.map(row))
+    show(this.holes, gaps.items.length
+      ? table('What is not whole', ['State', 'When', 'Length', 'Why', ''], gaps.items.map(row))
       : element('p', {}, 'Nothing: every instant of it that should be here is.'),
-    gaps.next ? element('p', { class: 'quiet' }, `There are more: these are the oldest ${MOST_HOLES}. Zoom in for the others.`) : null);
+    gaps.next ? element('p', { class: 'quiet' }, `There are more: these are the newest ${MOST_HOLES}. Zoom in for the others.`) : null);
   }
 
   async pull(from, to) {

@@ -1,7 +1,8 @@
 // All cameras: who is there, how whole each one is, and what will be lost if nothing is done.
 
 import { deed, element, show, table } from './dom.js';
-import { ask, news, streamPath } from './server.js';
+import { deviceAt } from './places.js';
+import { ask, gathered, news, streamPath } from './server.js';
 import { legend, wholeness } from './states.js';
 import { strip } from './timeline.js';
 import { DAY, asText, fromNow, instantOf, lengthOf, parse } from './time.js';
@@ -27,20 +28,15 @@ export async function fleet(host, where, signal) {
   };
   wanted.addEventListener('input', draw);
   draw();
-  let waits = null;
-  const again = () => {
-    waits ??= setTimeout(async () => {
-      waits = null;
-      if (signal.aborted) return;
-      try {
-        devices = await load(signal, devices.items.length);
-        draw();
-      } catch (error) {
-        // It is tried again with the next news; the head of the page says that the connection is gone.
-      }
-    }, PAUSE);
+  const again = async () => {
+    try {
+      devices = await load(signal, devices.items.length);
+      draw();
+    } catch (error) {
+      // It is tried again with the next news; the head of the page says that the connection is gone.
+    }
   };
-  news.hear(['device', 'timeline', 'at_risk', 'lagged'], again, signal);
+  news.hear(['device', 'timeline', 'at_risk', 'lagged'], gathered(again, PAUSE, signal), signal);
 }
 
 const load = (signal, known = 0) => ask('devices', { limit: Math.min(Math.max(PAGE, known), 1000) }, { signal });
@@ -66,7 +62,7 @@ function list(devices, signal) {
 }
 
 function row(it, stream, isFirst, signal) {
-  const href = `#/device/${encodeURIComponent(it.device)}/${encodeURIComponent(stream.stream)}`;
+  const href = deviceAt({ device: it.device, stream: stream.stream });
   const name = element('a', { href }, it.device, it.streams.length > 1 ? element('span', { class: 'quiet' }, ` ${stream.stream}`) : null);
   const heard = it.last_heard ? `heard ${fromNow(parse(it.last_heard))}` : 'never heard';
   const link = element('span', { class: it.online ? 'online' : 'offline', title: heard }, it.online ? '● online' : '○ offline');

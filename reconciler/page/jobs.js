@@ -1,13 +1,15 @@
 // Jobs: what people have asked for, and how it gets on.
 
 import { deed, element, notice, show } from './dom.js';
-import { may } from './main.js';
-import { ask, news, send } from './server.js';
+import { deviceAt } from './places.js';
+import { ask, gathered, may, news, send } from './server.js';
 import { explained, named, stateOf } from './states.js';
 import { fromNow, instantOf, lengthOf, parse, sizeOf } from './time.js';
 
 /** How often a job that is open is looked at; its bytes are not told by themselves. */
 const FOLLOW = 1000;
+/** News within this are shown together. */
+const PAUSE = 300;
 
 export async function jobs(host, where, signal) {
   const list = element('div', { id: 'jobs' });
@@ -22,13 +24,9 @@ export async function jobs(host, where, signal) {
     }) : element('p', {}, 'None yet.'));
   };
   await draw();
-  let waits = null;
+  const again = gathered(() => draw().catch((error) => notice(error.message, { kind: 'refused' })), PAUSE, signal);
   news.hear(['job', 'lagged'], (detail) => {
-    if (detail.id && document.getElementById(`job-${detail.id}`)) return;
-    waits ??= setTimeout(() => {
-      waits = null;
-      if (!signal.aborted) draw().catch((error) => notice(error.message, { kind: 'refused' }));
-    }, 300);
+    if (!detail.id || !document.getElementById(`job-${detail.id}`)) again();
   }, signal);
 }
 
@@ -56,7 +54,7 @@ const isOpen = (job) => job.state === 'open';
 function drawJob(host, job) {
   const share = job.bytes ? job.arrived_bytes / job.bytes : 0;
   const open = isOpen(job);
-  const href = `#/device/${encodeURIComponent(job.device)}/${encodeURIComponent(job.stream)}?${new URLSearchParams({ from: job.from, to: job.to })}`;
+  const href = deviceAt(job, { from: job.from, to: job.to });
   const cancel = () => send('DELETE', `jobs/${job.id}`).then((ended) => drawJob(host, ended));
   show(host, element('article', { class: 'card job', id: `job-${job.id}`, 'data-state': job.state },
     element('h3', {}, `${job.id} `, element('a', { href }, `${job.device} ${job.stream}`), ' ', element('span', { class: `word ${job.state}` }, wordOf(job))),

@@ -21,7 +21,8 @@ export function logInForm(host, entered) {
     enter.disabled = true;
     refused.textContent = '';
     try {
-      await entered(await logIn(name.value, password.value));
+      await logIn(name.value, password.value);
+      await entered();
     } catch (error) {
       refused.textContent = error.message;
       password.select();

@@ -8,9 +8,10 @@ import { fleet } from './fleet.js';
 import { help } from './help.js';
 import { jobs } from './jobs.js';
 import { logInForm } from './login.js';
+import { whereOf } from './places.js';
 import { policies } from './policies.js';
 import { runs } from './runs.js';
-import { logOut, news, whoAmI } from './server.js';
+import { logOut, may, me, news, whoAmI } from './server.js';
 import { patterns } from './states.js';
 import { isUtc, useUtc, zoneName } from './time.js';
 
@@ -23,29 +24,15 @@ const PLACES = {
   access: { name: 'Access', place: access, role: 'admin' },
 };
 
-const ROLES = ['view', 'pull', 'admin'];
-/** Whether whoever is logged in may do what a role may. */
-export const may = (role) => ROLES.indexOf(who?.role) >= ROLES.indexOf(role);
-export const me = () => who;
-
-let who = null;
 let left = new AbortController();
-
-/** `#/device/cam-1/main?from=…` as `{ place, path: [...], query }`. */
-function whereOf(hash) {
-  const [path, query] = hash.replace(/^#\/?/, '').split('?');
-  const [place = '', ...rest] = path.split('/').map(decodeURIComponent);
-  return { place, path: rest, query: new URLSearchParams(query ?? '') };
-}
 
 async function go() {
   left.abort();
   left = new AbortController();
   const main = document.getElementById('main');
-  if (who === null) {
+  if (me() === null) {
     head();
-    return logInForm(main, (session) => {
-      who = session;
+    return logInForm(main, () => {
       news.open();
       return go();
     });
@@ -68,17 +55,17 @@ async function go() {
 }
 
 function head(current) {
-  const places = Object.entries(PLACES).filter(([, { name, role }]) => name && who && (!role || may(role)));
+  const places = Object.entries(PLACES).filter(([, { name, role }]) => name && me() && (!role || may(role)));
   show(document.getElementById('places'), places.map(([path, { name }]) => element('a', {
     href: `#/${path}`, 'aria-current': path === current ? 'page' : null }, name)));
   const zone = element('button', { class: 'plain', title: 'Show times in the other zone', onclick: () => useUtc(!isUtc()) }, zoneName());
   const leave = deed('Log out', async () => {
     await logOut();
-    who = null;
     news.close();
     history.replaceState(null, '', '#/');
     await go();
   }, { class: 'plain' });
+  const who = me();
   const session = who && [element('span', { class: 'quiet' }, `${who.name} (${who.role})`), who.way === 'session' ? leave : null];
   show(document.getElementById('who'), link, zone, element('button', { class: 'plain', 'aria-label': 'Help', onclick: help }, '?'), session);
 }
@@ -92,8 +79,6 @@ document.addEventListener('keydown', (event) => {
 });
 document.addEventListener('zone', () => go());
 document.addEventListener('logged-out', () => {
-  if (who === null) return;
-  who = null;
   news.close();
   notice('the session has ended: log in again', { kind: 'refused' });
   go();
@@ -105,8 +90,7 @@ document.getElementById('skip').addEventListener('click', (event) => {
 addEventListener('hashchange', go);
 
 document.body.append(patterns());
-whoAmI().then((session) => {
-  who = session;
-  if (who) news.open();
+whoAmI().then(() => {
+  if (me()) news.open();
   return go();
 }).catch((error) => show(document.getElementById('main'), element('p', { class: 'refused' }, error.message)));

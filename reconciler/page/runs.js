@@ -1,9 +1,12 @@
 // Runs: what policies have done in their windows, what they left and why, and when the next ones come.
 
 import { deed, element, show, table } from './dom.js';
-import { may } from './main.js';
-import { ask, news, send } from './server.js';
+import { deviceAt } from './places.js';
+import { ask, gathered, may, news, send } from './server.js';
 import { fromNow, instantOf, lengthOf, parse, sizeOf } from './time.js';
+
+/** News within this are shown together. */
+const PAUSE = 1000;
 
 export async function runs(host, where, signal) {
   const draw = async () => {
@@ -11,13 +14,7 @@ export async function runs(host, where, signal) {
     else show(host, await overview(signal));
   };
   await draw();
-  let waits = null;
-  news.hear(['run', 'merged', 'lagged'], () => {
-    waits ??= setTimeout(() => {
-      waits = null;
-      if (!signal.aborted) draw().catch(() => {});
-    }, 1000);
-  }, signal);
+  news.hear(['run', 'merged', 'lagged'], gathered(() => draw().catch(() => {}), PAUSE, signal), signal);
 }
 
 async function overview(signal) {
@@ -41,7 +38,7 @@ async function overview(signal) {
 async function report(id, signal) {
   const run = await ask(`runs/${encodeURIComponent(id)}`, {}, { signal });
   const rows = run.devices.map((it) => element('tr', {},
-    element('th', { scope: 'row' }, element('a', { href: `#/device/${encodeURIComponent(it.device)}` }, it.device)),
+    element('th', { scope: 'row' }, element('a', { href: deviceAt({ device: it.device }) }, it.device)),
     element('td', {}, it.seen ? instantOf(parse(it.seen)) : 'never there'),
     element('td', {}, lengthOf(it.archived_s)), element('td', {}, sizeOf(it.bytes)),
     element('td', {}, it.left.length ? element('ul', {}, it.left.slice(0, 20).map((left) => element('li', {},

@@ -1,8 +1,7 @@
 // The selected range: what the archive and the card hold of it, and what can be done with it.
 
 import { deed, element, show } from './dom.js';
-import { may } from './main.js';
-import { ask, fileOf } from './server.js';
+import { ask, fileOf, may } from './server.js';
 import { STATES, named, stateOf } from './states.js';
 import { asText, instantOf, lengthOf, parse, read, sizeOf } from './time.js';
 

@@ -1,7 +1,13 @@
 // What is asked of the server, and what it says by itself. The words are those of /api/v1/openapi.json.
 
 const ROOT = '/api/v1';
-let csrf = null;
+let who = null;
+
+const ROLES = ['view', 'pull', 'admin'];
+/** Whoever is logged in: `{ name, role, way }`, or null. */
+export const me = () => who;
+/** Whether they may do what a role may. */
+export const may = (role) => ROLES.indexOf(who?.role) >= ROLES.indexOf(role);
 
 /** Why the server refused: a problem as RFC 9457 has it. */
 export class Refusal extends Error {
@@ -12,28 +18,23 @@ export class Refusal extends Error {
   }
 }
 
-/** Who sees this page: `{ name, role }`, or null where nobody is logged in. */
+/** Asks who sees this page. */
 export async function whoAmI() {
   try {
-    return remember(await ask('session'));
+    who = await ask('session');
   } catch (error) {
-    if (error.status === 401) return null;
-    throw error;
+    if (error.status !== 401) throw error;
+    who = null;
   }
 }
 
 export async function logIn(name, password) {
-  return remember(await send('POST', 'session', { name, password }));
+  who = await send('POST', 'session', { name, password });
 }
 
 export async function logOut() {
   await send('DELETE', 'session');
-  csrf = null;
-}
-
-function remember(session) {
-  csrf = session.csrf ?? null;
-  return session;
+  who = null;
 }
 
 export function ask(path, query = {}, { signal } = {}) {
@@ -53,7 +54,7 @@ export async function askAll(path, query = {}, most = 5000) {
 }
 
 export function send(method, path, body) {
-  const headers = csrf ? { 'X-CSRF-Token': csrf } : {};
+  const headers = who?.csrf ? { 'X-CSRF-Token': who.csrf } : {};
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   return call(`${ROOT}/${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
 }
@@ -69,7 +70,10 @@ async function call(path, options) {
   const text = await response.text();
   const value = response.headers.get('Content-Type')?.includes('json') && text ? JSON.parse(text) : text;
   if (response.ok) return value;
-  if (response.status === 401 && !path.endsWith('/session')) document.dispatchEvent(new Event('logged-out'));
+  if (response.status === 401 && who !== null && !path.endsWith('/session')) {
+    who = null;
+    document.dispatchEvent(new Event('logged-out'));
+  }
   throw new Refusal(response.status, typeof value === 'object' ? value : { detail: text });
 }
 
@@ -85,6 +89,17 @@ export function fileOf(key, what, query) {
 function asQuery(query) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== '');
   return given.length ? `?${new URLSearchParams(given)}` : '';
+}
+
+/** Does `work` a little after it is first called for, once for all that call until then. */
+export function gathered(work, pause, signal) {
+  let waits = null;
+  return () => {
+    waits ??= setTimeout(() => {
+      waits = null;
+      if (!signal.aborted) work();
+    }, pause);
+  };
 }
 
 const KINDS = ['device', 'timeline', 'progress', 'merged', 'job', 'run', 'at_risk', 'policy', 'lagged'];

@@ -31,7 +31,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 19] = files! {
+const FILES: [File; 20] = files! {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -43,6 +43,7 @@ const FILES: [File; 19] = files! {
     "jobs.js": SCRIPT,
     "login.js": SCRIPT,
     "main.js": SCRIPT,
+    "places.js": SCRIPT,
     "player.js": SCRIPT,
     "policies.js": SCRIPT,
     "runs.js": SCRIPT,
