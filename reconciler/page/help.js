@@ -24,7 +24,7 @@ export function help() {
         element('b', {}, 'Get it from the card'), '.'),
       element('li', {}, 'Watch it arrive. If the camera is away, the job waits for it.')),
     element('h2', {}, 'With the mouse or a finger'),
-    element('p', {}, 'Click plays. Drag selects; with Shift, or a finger, it moves the timeline. The wheel zooms.'),
+    element('p', {}, 'Click plays. Drag selects; with Shift it moves the timeline. The wheel zooms. A finger moves the timeline, two zoom; one that rests a moment first selects.'),
     element('h2', {}, 'With keys, on the timeline'),
     element('dl', { class: 'keys' }, KEYS.map(([key, tells]) => [element('dt', {}, element('kbd', {}, key)), element('dd', {}, tells)])),
     legend(),

@@ -3,6 +3,7 @@
 // It draws what it is given and tells what the person does: it asks the server nothing.
 
 import { drawing, element, show } from './dom.js';
+import { listen } from './gestures.js';
 import { explained, stateOf } from './states.js';
 import { DAY, SECOND, asText, clockOf, dayOf, instantOf, lengthOf, marks, parse } from './time.js';
 
@@ -12,8 +13,6 @@ const ARCHIVE = { y: 32, height: 40 };
 const CARD = { y: 80, height: 20 };
 export const SHORTEST = 2 * SECOND;
 export const LONGEST = 400 * DAY;
-/** A pointer that moves less than this has clicked. */
-const CLICK = 4;
 
 /**
  * `hooks`: `look(from, to)` when another window is wanted, `play(instant)`, `select(from, to)`.
@@ -35,7 +34,8 @@ export class Timeline {
     this.heard = element('p', { class: 'heard', 'aria-live': 'polite' });
     show(host, this.svg, this.tip, this.heard);
     this.cursor = null;
-    this.listen();
+    listen(this);
+    this.svg.addEventListener('keydown', (event) => this.press(event));
     this.resizing = new ResizeObserver(() => this.draw());
     this.resizing.observe(this.svg);
   }
@@ -123,47 +123,6 @@ export class Timeline {
     this.mark.setAttribute('d', shown ? `M${this.x(this.cursor)} ${AXIS}V${HEIGHT - 8}` : '');
   }
 
-  listen() {
-    const { svg } = this;
-    const xOf = (event) => event.clientX - svg.getBoundingClientRect().left;
-    let begun = null;
-    svg.addEventListener('pointerdown', (event) => {
-      if (event.button !== 0) return;
-      svg.setPointerCapture(event.pointerId);
-      const pans = event.shiftKey || event.pointerType === 'touch';
-      begun = { x: xOf(event), window: [this.from, this.to], pans, moved: false };
-    });
-    svg.addEventListener('pointermove', (event) => {
-      const x = xOf(event);
-      this.point(this.instant(x));
-      if (!begun) return;
-      begun.moved ||= Math.abs(x - begun.x) > CLICK;
-      if (!begun.moved) return;
-      if (begun.pans) {
-        const by = ((begun.x - x) / this.width) * (begun.window[1] - begun.window[0]);
-        this.look(begun.window[0] + by, begun.window[1] + by);
-      } else {
-        this.select(this.instant(begun.x), this.instant(x));
-      }
-    });
-    svg.addEventListener('pointerup', (event) => {
-      if (!begun) return;
-      const { moved, pans } = begun;
-      begun = null;
-      if (!moved) this.hooks.play(this.instant(xOf(event)));
-      else if (!pans) this.hooks.select(...this.selection);
-    });
-    svg.addEventListener('pointercancel', () => { begun = null; });
-    svg.addEventListener('pointerleave', () => { this.tip.textContent = ' '; });
-    svg.addEventListener('wheel', (event) => {
-      event.preventDefault();
-      const sideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
-      if (sideways) this.pan(((event.deltaX || event.deltaY) / this.width));
-      else this.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.instant(xOf(event)));
-    }, { passive: false });
-    svg.addEventListener('keydown', (event) => this.press(event));
-  }
-
   press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = (this.to - this.from) / (event.shiftKey ? 100 : 20);
@@ -216,7 +175,12 @@ export class Timeline {
     return this.stretches.find((stretch) => parse(stretch.from) <= instant && instant < parse(stretch.to));
   }
 
+  /** Tells what is there, above the timeline; nothing where `instant` is null. */
   point(instant) {
+    if (instant === null) {
+      this.tip.textContent = ' ';
+      return;
+    }
     const stretch = this.stretchAt(instant);
     const onCard = this.held.some((range) => parse(range.from) <= instant && instant < parse(range.to));
     const millis = this.to - this.from < 60 * SECOND;
@@ -233,6 +197,14 @@ export class Timeline {
   zoom(factor, around = (this.from + this.to) / 2) {
     const length = Math.min(Math.max((this.to - this.from) * factor, SHORTEST), LONGEST);
     const left = ((around - this.from) / (this.to - this.from)) * length;
+    this.look(around - left, around - left + length);
+  }
+
+  /** Two fingers: what lay between them in `window` still does. */
+  stretch([from, to], before, now) {
+    const length = Math.min(Math.max((to - from) * (before.apart / now.apart), SHORTEST), LONGEST);
+    const around = from + (before.middle / this.width) * (to - from);
+    const left = (now.middle / this.width) * length;
     this.look(around - left, around - left + length);
   }
 

@@ -31,7 +31,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 20] = files! {
+const FILES: [File; 21] = files! {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -39,6 +39,7 @@ const FILES: [File; 20] = files! {
     "device.js": SCRIPT,
     "dom.js": SCRIPT,
     "fleet.js": SCRIPT,
+    "gestures.js": SCRIPT,
     "help.js": SCRIPT,
     "jobs.js": SCRIPT,
     "login.js": SCRIPT,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use fantoccini::actions::{InputSource, MouseActions, PointerAction};
+use fantoccini::actions::{InputSource, MouseActions, PointerAction, TouchActions};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ use crate::process::{Process, until};
 /// For a browser on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const MOUSE: &str = "mouse";
+const FINGER: &str = "finger";
 /// A drag takes its time: some of its way is seen by the page.
 const STEP: Duration = Duration::from_millis(40);
 
@@ -150,6 +151,25 @@ impl Browser {
             .then(place(to, Some(STEP)))
             .then(PointerAction::Up { button: 0 });
         Ok(self.client.perform_actions(mouse).await?)
+    }
+
+    /// Puts a finger down, leaves it where it is for `rest`, and then moves it.
+    pub async fn finger(
+        &self,
+        from: (f64, f64),
+        to: (f64, f64),
+        rest: Duration,
+    ) -> anyhow::Result<()> {
+        let place = |(x, y): (f64, f64), duration| PointerAction::MoveTo { duration, x, y };
+        let halfway = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
+        let finger = TouchActions::new(FINGER.to_owned())
+            .then(place(from, None))
+            .then(PointerAction::Down { button: 0 })
+            .then(PointerAction::Pause { duration: rest })
+            .then(place(halfway, Some(STEP)))
+            .then(place(to, Some(STEP)))
+            .then(PointerAction::Up { button: 0 });
+        Ok(self.client.perform_actions(finger).await?)
     }
 
     /// What an element covers of the window: left, top, width, height.

@@ -92,6 +92,35 @@ async fn a_hole_is_dragged_over_pulled_and_played_across_its_seams() {
     }
 }
 
+#[tokio::test]
+async fn a_finger_moves_the_timeline_and_one_that_rests_first_selects() {
+    let scene = scene().await;
+    let mut server = scene.installation.start_server().unwrap();
+    let url = url_in(&server.line("http://", DEADLINE).await.unwrap());
+    let browser = Browser::open(&scene.installation.root("."), 390, 800).await.unwrap();
+    browser.goto(&stream_page(&url, &scene)).await.unwrap();
+    browser.finds(".stretch[data-state='live']").await.unwrap();
+    let hash = async || browser.value("location.hash").await.unwrap().to_string();
+    let shown = hash().await;
+
+    let hole = scene.holed.time;
+    let (from, to) =
+        (lane(&browser, &scene, hole.start()).await, lane(&browser, &scene, hole.end()).await);
+    let selected = async || browser.count(".timeline .selection").await.unwrap();
+    assert_eq!(selected().await, 0);
+    browser.finger(from, to, Duration::from_secs(1)).await.unwrap();
+    browser.finds(".timeline .selection").await.unwrap();
+    browser
+        .sees("its buttons", "document.querySelector('#selection button') !== null")
+        .await
+        .unwrap();
+    assert_eq!(hash().await, shown, "what is selected stays where it is");
+
+    browser.finger(from, to, Duration::ZERO).await.unwrap();
+    let moved = format!("JSON.stringify(location.hash) !== {}", serde_json::json!(shown));
+    browser.sees("another window", &moved).await.unwrap();
+}
+
 /// Clicks some seconds before an instant, and lets it play until some seconds behind it. A busy machine drops a frame
 /// now and then; a seam that cannot be played drops some each time.
 async fn play_across(browser: &Browser, scene: &Scene, edge: Timestamp, name: &str) {
