@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::caller::Viewer;
 use super::{Role, Way};
 use crate::rfc3339;
+use crate::schema::Instant;
 
 /// Entries that are kept, whatever their age.
 pub const MOST_DEEDS: u32 = 1_000_000;
@@ -152,7 +153,7 @@ pub struct AuditEntry {
     /// Later entries have higher ones.
     pub id: i64,
     #[serde(with = "rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Instant)]
     pub at: Timestamp,
     /// Of the user or token; what was typed, where a log-in failed.
     pub who: String,
@@ -171,11 +172,11 @@ pub struct AuditEntry {
     /// Of the footage.
     #[serde(rename = "footage_from", default, with = "rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Instant>)]
     pub range_from: Option<Timestamp>,
     #[serde(rename = "footage_to", default, with = "rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Instant>)]
     pub range_to: Option<Timestamp>,
     /// A job's id, a policy's or a user's name, the path of a refused request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

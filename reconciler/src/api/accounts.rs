@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::openapi::Otherwise;
+use super::openapi::{Conflict, Invalid, Otherwise, TooMany, Unknown};
 use super::paging::{Limits, Page, strange};
 use super::{Asked, Problem};
 use crate::access::{
@@ -19,6 +19,7 @@ use crate::access::{
     audited, require,
 };
 use crate::rfc3339;
+use crate::schema::Instant;
 
 const ACCOUNTS: Limits = Limits { default: 100, most: 1_000 };
 const ENTRIES: Limits = Limits { default: 100, most: 1_000 };
@@ -30,7 +31,7 @@ pub struct User {
     pub name: AccountName,
     pub role: Role,
     #[serde(with = "rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Instant)]
     pub created: Timestamp,
     /// Where the server has made one up: it is told this once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,15 +77,15 @@ pub struct Token {
     pub name: AccountName,
     pub role: Role,
     #[serde(with = "rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Instant)]
     pub created: Timestamp,
     pub created_by: String,
     #[serde(with = "rfc3339::optional")]
-    #[schema(value_type = Option<String>, format = DateTime, required)]
+    #[schema(value_type = Option<Instant>, required)]
     pub expires: Option<Timestamp>,
     /// To within an hour.
     #[serde(with = "rfc3339::optional")]
-    #[schema(value_type = Option<String>, format = DateTime, required)]
+    #[schema(value_type = Option<Instant>, required)]
     pub last_used: Option<Timestamp>,
     /// What its bearer sends as `Authorization: Bearer …`: it is told this once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +103,7 @@ pub struct NewToken {
     pub role: Role,
     /// Never, where this is left out.
     #[serde(default, with = "rfc3339::optional", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Instant>)]
     pub expires: Option<Timestamp>,
 }
 
@@ -155,9 +156,7 @@ pub(super) fn routes() -> OpenApiRouter<Asked> {
     path = "/api/v1/users",
     tag = "access",
     params(AccountListing),
-    responses((status = 200, description = "A page of them", body = Page<User>),
-        Otherwise,
-    ),
+    responses((status = 200, description = "A page of them", body = Page<User>), Otherwise),
 )]
 pub async fn users(
     State(access): State<Access>,
@@ -178,9 +177,9 @@ pub async fn users(
     request_body = NewUser,
     responses(
         (status = 201, description = "Made", body = User),
-        (status = 409, description = "There is one of this name", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Name or password is not good", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "There are too many", body = Problem, content_type = "application/problem+json"),
+        Conflict,
+        Invalid,
+        TooMany,
         Otherwise,
     )
 )]
@@ -203,8 +202,8 @@ pub async fn add_user(
     request_body = NewRole,
     responses(
         (status = 200, description = "Changed", body = User),
-        (status = 404, description = "There is no such user", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is the last admin", body = Problem, content_type = "application/problem+json"),
+        Unknown,
+        Conflict,
         Otherwise,
     )
 )]
@@ -229,8 +228,8 @@ pub async fn change_role(
     request_body = NewPassword,
     responses(
         (status = 200, description = "Changed", body = User),
-        (status = 404, description = "There is no such user", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The password is not good", body = Problem, content_type = "application/problem+json"),
+        Unknown,
+        Invalid,
         Otherwise,
     )
 )]
@@ -251,8 +250,8 @@ pub async fn set_password(
     params(("name" = String, Path, description = "The user's")),
     responses(
         (status = 200, description = "It was this one", body = User),
-        (status = 404, description = "There is no such user", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is the last admin", body = Problem, content_type = "application/problem+json"),
+        Unknown,
+        Conflict,
         Otherwise,
     )
 )]
@@ -270,9 +269,7 @@ pub async fn remove_user(
     path = "/api/v1/tokens",
     tag = "access",
     params(AccountListing),
-    responses((status = 200, description = "A page of them", body = Page<Token>),
-        Otherwise,
-    ),
+    responses((status = 200, description = "A page of them", body = Page<Token>), Otherwise),
 )]
 pub async fn tokens(
     State(access): State<Access>,
@@ -293,9 +290,9 @@ pub async fn tokens(
     request_body = NewToken,
     responses(
         (status = 201, description = "Made", body = Token),
-        (status = 409, description = "There is one of this name", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Name or expiry is not good", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "There are too many", body = Problem, content_type = "application/problem+json"),
+        Conflict,
+        Invalid,
+        TooMany,
         Otherwise,
     )
 )]
@@ -320,7 +317,7 @@ pub async fn add_token(
     params(("name" = String, Path, description = "The token's")),
     responses(
         (status = 200, description = "It was this one", body = Token),
-        (status = 404, description = "There is no such token", body = Problem, content_type = "application/problem+json"),
+        Unknown,
         Otherwise,
     )
 )]
@@ -338,9 +335,7 @@ pub async fn remove_token(
     path = "/api/v1/audit",
     tag = "access",
     params(AuditListing),
-    responses((status = 200, description = "A page of entries", body = Page<AuditEntry>),
-        Otherwise,
-    ),
+    responses((status = 200, description = "A page of entries", body = Page<AuditEntry>), Otherwise),
 )]
 pub async fn audit(
     State(access): State<Access>,

@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::openapi::Otherwise;
+use super::openapi::{Footage, Otherwise};
 use super::paging::range;
 use super::playback::{FileQuery, MP4, file_name, key};
 use super::{Asked, Kind, Problem};
@@ -38,6 +38,7 @@ use crate::fleet::StreamKey;
 use crate::ledger::Ledger;
 use crate::playback::{ExportError, PlayError, Player};
 use crate::proof::{Blake3, Export, Exporter, Manifest, ProveError, Provenance};
+use crate::schema::Id;
 
 /// Exports that are made at once: each reads as fast as the disk can.
 const MOST: usize = 2;
@@ -145,13 +146,10 @@ pub(super) fn routes() -> OpenApiRouter<Asked> {
     get,
     path = "/api/v1/devices/{device}/streams/{stream}/export.mp4",
     tag = "export",
-    params(("device" = String, Path, description = "Its id"), ("stream" = String, Path, description = "Of the device"), FileQuery),
+    params(("device" = Id, Path, description = "Its id"), ("stream" = Id, Path, description = "Of the device"), FileQuery),
     responses(
         (status = 200, content_type = "video/mp4", body = Vec<u8>),
-        (status = 404, description = "No such stream, or nothing archived there", content_type = "application/problem+json"),
-        (status = 409, description = "The recordings cannot be exported, or not into one file", content_type = "application/problem+json"),
-        (status = 422, description = "No range, or one that is too long", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        Footage,
         Otherwise,
     )
 )]
@@ -201,13 +199,10 @@ async fn clip(
     get,
     path = "/api/v1/devices/{device}/streams/{stream}/export.json",
     tag = "export",
-    params(("device" = String, Path, description = "Its id"), ("stream" = String, Path, description = "Of the device"), FileQuery),
+    params(("device" = Id, Path, description = "Its id"), ("stream" = Id, Path, description = "Of the device"), FileQuery),
     responses(
         (status = 200, description = "The manifest, for `gapless verify-export`", body = Object),
-        (status = 404, description = "No such stream, or nothing archived there", content_type = "application/problem+json"),
-        (status = 409, description = "The recordings cannot be exported, or not into one file", content_type = "application/problem+json"),
-        (status = 422, description = "No range, or one that is too long", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        Footage,
         Otherwise,
     )
 )]

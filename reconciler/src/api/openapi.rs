@@ -135,6 +135,18 @@ refusals! {
     Invalid: "422" "A parameter makes no sense; `detail` names it";
     Conflict: "409" "It is in a state in which this cannot be done";
     TooMany: "429" "There are too many already";
+    NotLoggedIn: "401" "Nobody is logged in, or name or password is wrong";
+    NotAllowed: "403" "A page of another site sent this, or X-CSRF-Token is missing or another one";
+    /// Of what plays or exports a range.
+    Footage: "404" "No such stream, or nothing archived there; says what is near",
+        "409" "The recordings cannot be played, or not in one file",
+        "422" "No instant, no range, or one that is too long",
+        "503" "Later it will go";
+    /// Of what a playlist leads to.
+    NoSuchEdition: "404" "The archive has no such edition of the range any more",
+        "409" "The recordings cannot be played",
+        "503" "Later it will go";
+    NoSuchBytes: "416" "There are no such bytes";
     /// Of what comes with a request.
     Unreadable: "400" "The body is no JSON",
         "413" "The body is too large",

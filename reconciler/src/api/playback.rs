@@ -24,7 +24,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::byte_range::{Wanted, known_tag, wanted};
-use super::openapi::Otherwise;
+use super::openapi::{Footage, NoSuchBytes, NoSuchEdition, Otherwise};
 use super::paging::range;
 use super::{Kind, Problem};
 use crate::access::{Action, audited};
@@ -33,6 +33,7 @@ use crate::playback::{
     Edition, Media, PlayError, Player, ProgrammeError, Reference, SeekableFile, playlist,
 };
 use crate::rfc3339;
+use crate::schema::{Id, Instant};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 pub(super) const MP4: &str = "video/mp4";
@@ -69,11 +70,11 @@ pub fn router(player: Player) -> Router {
 struct RangeQuery {
     /// RFC 3339.
     #[serde(with = "rfc3339")]
-    #[param(value_type = String, format = DateTime, example = "2026-11-23T10:00:00Z")]
+    #[param(value_type = Instant)]
     from: Timestamp,
     /// RFC 3339; up to 12 hours behind `from`.
     #[serde(with = "rfc3339")]
-    #[param(value_type = String, format = DateTime, example = "2026-11-23T10:05:00Z")]
+    #[param(value_type = Instant)]
     to: Timestamp,
 }
 
@@ -83,11 +84,11 @@ struct RangeQuery {
 pub(super) struct FileQuery {
     /// RFC 3339.
     #[serde(with = "rfc3339")]
-    #[param(value_type = String, format = DateTime, example = "2026-11-23T10:00:00Z")]
+    #[param(value_type = Instant)]
     pub from: Timestamp,
     /// RFC 3339; up to 12 hours behind `from`.
     #[serde(with = "rfc3339")]
-    #[param(value_type = String, format = DateTime, example = "2026-11-23T10:05:00Z")]
+    #[param(value_type = Instant)]
     pub to: Timestamp,
     /// The name under which a browser is to save it, instead of showing it.
     #[serde(default)]
@@ -100,7 +101,7 @@ pub(super) struct FileQuery {
 struct StillQuery {
     /// RFC 3339.
     #[serde(with = "rfc3339")]
-    #[param(value_type = String, format = DateTime, example = "2026-11-23T10:00:00Z")]
+    #[param(value_type = Instant)]
     at: Timestamp,
 }
 
@@ -112,13 +113,10 @@ struct StillQuery {
     get,
     path = "/api/v1/devices/{device}/streams/{stream}/playback.m3u8",
     tag = "playback",
-    params(("device" = String, Path, description = "Its id"), ("stream" = String, Path, description = "Of the device"), RangeQuery),
+    params(("device" = Id, Path, description = "Its id"), ("stream" = Id, Path, description = "Of the device"), RangeQuery),
     responses(
         (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
-        (status = 404, description = "No such stream, or nothing archived there; says what is near", content_type = "application/problem+json"),
-        (status = 409, description = "The recordings cannot be played", content_type = "application/problem+json"),
-        (status = 422, description = "No range, or one that is too long", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        Footage,
         Otherwise,
     )
 )]
@@ -139,16 +137,14 @@ async fn list(
     path = "/api/v1/devices/{device}/streams/{stream}/playback/{edition}/{name}",
     tag = "playback",
     params(
-        ("device" = String, Path, description = "Its id"),
-        ("stream" = String, Path, description = "Of the device"),
+        ("device" = Id, Path, description = "Its id"),
+        ("stream" = Id, Path, description = "Of the device"),
         ("edition" = String, Path, description = "As it stands in a playlist"),
         ("name" = String, Path, description = "As it stands in a playlist"),
     ),
     responses(
         (status = 200, content_type = "video/mp4", body = Vec<u8>),
-        (status = 404, description = "The archive has no such edition of the range any more", content_type = "application/problem+json"),
-        (status = 409, description = "The recordings cannot be played", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        NoSuchEdition,
         Otherwise,
     )
 )]
@@ -183,16 +179,13 @@ async fn fragment(
     get,
     path = "/api/v1/devices/{device}/streams/{stream}/playback.mp4",
     tag = "playback",
-    params(("device" = String, Path, description = "Its id"), ("stream" = String, Path, description = "Of the device"), FileQuery),
+    params(("device" = Id, Path, description = "Its id"), ("stream" = Id, Path, description = "Of the device"), FileQuery),
     responses(
         (status = 200, content_type = "video/mp4", body = Vec<u8>),
         (status = 206, description = "The bytes asked for with `Range`", content_type = "video/mp4", body = Vec<u8>),
         (status = 304, description = "It is the one that the client has"),
-        (status = 404, description = "No such stream, or nothing archived there; says what is near", content_type = "application/problem+json"),
-        (status = 409, description = "The recordings cannot be played, or not in one file", content_type = "application/problem+json"),
-        (status = 416, description = "There are no such bytes", content_type = "application/problem+json"),
-        (status = 422, description = "No range, or one that is too long", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        Footage,
+        NoSuchBytes,
         Otherwise,
     )
 )]
@@ -250,13 +243,10 @@ async fn file(
     get,
     path = "/api/v1/devices/{device}/streams/{stream}/still.mp4",
     tag = "playback",
-    params(("device" = String, Path, description = "Its id"), ("stream" = String, Path, description = "Of the device"), StillQuery),
+    params(("device" = Id, Path, description = "Its id"), ("stream" = Id, Path, description = "Of the device"), StillQuery),
     responses(
         (status = 200, content_type = "video/mp4", body = Vec<u8>),
-        (status = 404, description = "No such stream, or no picture archived there; says what is near", content_type = "application/problem+json"),
-        (status = 409, description = "The recording cannot be played", content_type = "application/problem+json"),
-        (status = 422, description = "No instant", content_type = "application/problem+json"),
-        (status = 503, description = "Later it will go", content_type = "application/problem+json"),
+        Footage,
         Otherwise,
     )
 )]

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::openapi::Otherwise;
+use super::openapi::{Conflict, Invalid, NotAllowed, NotLoggedIn, Otherwise, TooMany};
 use super::{Asked, Kind, Problem};
 use crate::access::identify::CookieName;
 use crate::access::{
@@ -71,10 +71,10 @@ pub(super) fn routes() -> OpenApiRouter<Asked> {
     request_body = LogIn,
     responses(
         (status = 200, description = "Logged in", body = Session),
-        (status = 401, description = "Name or password is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "A page of another site sent this", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "On the Unix socket nobody logs in", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many have failed", body = Problem, content_type = "application/problem+json"),
+        NotLoggedIn,
+        NotAllowed,
+        Conflict,
+        TooMany,
         Otherwise,
     )
 )]
@@ -135,7 +135,7 @@ pub async fn log_in(
     tag = "access",
     responses(
         (status = 200, description = "The caller", body = Session),
-        (status = 401, description = "Nobody is logged in", body = Problem, content_type = "application/problem+json"),
+        NotLoggedIn,
         Otherwise,
     )
 )]
@@ -150,9 +150,9 @@ pub async fn who(Extension(caller): Extension<Caller>) -> Json<Session> {
     tag = "access",
     responses(
         (status = 204, description = "Logged out"),
-        (status = 401, description = "Nobody is logged in", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "X-CSRF-Token is missing or another one", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The caller has never logged in", body = Problem, content_type = "application/problem+json"),
+        NotLoggedIn,
+        NotAllowed,
+        Conflict,
         Otherwise,
     )
 )]
@@ -179,10 +179,10 @@ pub async fn log_out(
     request_body = OwnPassword,
     responses(
         (status = 204, description = "Changed"),
-        (status = 401, description = "Nobody is logged in", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "X-CSRF-Token is missing or another one", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The caller has never logged in", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "One of the two passwords is not good", body = Problem, content_type = "application/problem+json"),
+        NotLoggedIn,
+        NotAllowed,
+        Conflict,
+        Invalid,
         Otherwise,
     )
 )]
