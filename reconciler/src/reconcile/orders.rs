@@ -29,7 +29,10 @@ impl Core {
                 let cancelled = self.cancel_run(run).map(Box::new);
                 self.answer(number, cancelled, Answer::Run);
             }
-            Order::Work => self.answer(number, Ok(Box::new(self.work())), Answer::Work),
+            Order::Work => {
+                let work = Ok(Box::new(self.work()));
+                self.answer(number, work, Answer::Work);
+            }
             Order::Policies => self.answer(number, Ok(self.list_policies()), Answer::Policies),
             Order::PutPolicy(policy) => {
                 let put = self.put_policy(*policy).map(Box::new);

@@ -56,6 +56,8 @@ pub(super) struct Queueing {
     told_lost: BTreeMap<DeviceId, Duration>,
     /// As of the last forecast.
     at_risk: BTreeMap<DeviceId, AtRisk>,
+    /// What was last told of all that is to come, and when.
+    told_work: Option<(MonotonicMicros, Work)>,
 }
 
 impl Default for Queueing {
@@ -75,6 +77,7 @@ impl Default for Queueing {
             forecast_at: MonotonicMicros::default(),
             told_lost: BTreeMap::new(),
             at_risk: BTreeMap::new(),
+            told_work: None,
         }
     }
 }
@@ -376,7 +379,18 @@ impl Core {
         }
     }
 
-    pub(super) fn work(&self) -> Work {
+    /// It costs one reckoning a second, however many ask.
+    pub(super) fn work(&mut self) -> Work {
+        let now = self.now.monotonic;
+        let told = self.queueing.told_work.take();
+        let work = match told.filter(|(at, _)| now.since(*at) < EVALUATE) {
+            Some(told) => told,
+            None => (now, self.reckon_work()),
+        };
+        self.queueing.told_work.insert(work).1.clone()
+    }
+
+    fn reckon_work(&self) -> Work {
         let devices = self.work_by_device().into_iter().map(|work| self.device_work(work));
         let pause = self.queueing.pause.as_ref();
         Work { devices: devices.collect(), paused: pause.map(|(_, why)| why.clone()) }
