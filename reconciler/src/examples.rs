@@ -13,7 +13,9 @@ use crate::api::Sources;
 use crate::archive::{Archive, ArchiveChange};
 use crate::config::Config;
 use crate::fleet::StreamKey;
+use crate::job::{Job, JobId, JobState, Outcome};
 use crate::ledger::SqliteLedger;
+use crate::order::JobStatus;
 use crate::reconcile::Event;
 use crate::reconcile::driver::Desk;
 use crate::time::{MonotonicMicros, Now};
@@ -50,6 +52,28 @@ pub fn part(range: TimeRange) -> Part {
         range,
         uncertainty_ns: 3,
         media: vec![1, 2, 3],
+    }
+}
+
+/// A job that has just been taken on.
+pub fn job_status(key: StreamKey, range: TimeRange, deadline: Timestamp) -> JobStatus {
+    JobStatus {
+        job: Job {
+            id: JobId(12),
+            key,
+            range,
+            created: at(50),
+            deadline,
+            state: JobState::Open,
+            ended: None,
+            outcome: Outcome::default(),
+            lacking: Vec::new(),
+        },
+        online: false,
+        bytes: 0,
+        arrived_bytes: 0,
+        bytes_per_second: None,
+        done_at: None,
     }
 }
 

@@ -22,7 +22,8 @@ fn write(archive: &Path, pulled: &Pulled) -> WrittenPiece {
     write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap()
 }
 
-fn place(archive: &Path, pulled: &Pulled) -> Piece {
+/// Merged as the first of its name.
+pub fn place(archive: &Path, pulled: &Pulled) -> Piece {
     match write(archive, pulled).publish().unwrap() {
         Publication::Placed(piece) => piece,
         Publication::NameTaken(piece) => panic!("the name is taken, {:?} is next", piece.piece()),

@@ -1,17 +1,16 @@
 //! Live and edge footage are played as if nothing had ever been missing.
 
 use std::fs::File;
-use std::io::{BufWriter, Cursor};
+use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::footage::*;
-use reconciler::merge::{PieceRequest, Publication, write_piece};
+use crate::merge;
 use reconciler::playback::{
     ArchivedSegment, ExportError, Exported, Seams, Tolerances, export, view,
 };
 use reconciler::timeline::Recorder;
-use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::TimeRange;
 
 /// The central recording with a hole from 7.4 s, in the middle of a group of pictures, to 13 s.
@@ -32,20 +31,7 @@ pub fn edge(
     let archive = directory.join("archive");
     let pulled = pull(&card(reference, directory, format), hole);
     let place = |pulled: &Pulled| {
-        let request = PieceRequest {
-            archive: &archive,
-            directory: Path::new("camera/main"),
-            layout: &Layout::onvif(),
-            range: pulled.range,
-            counter: 0,
-            media: &pulled.part.needs,
-            part_bytes: pulled.bytes.len() as u64,
-            held_bytes: pulled.bytes.len() as u64,
-        };
-        let piece = write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap();
-        let Publication::Placed(placed) = piece.publish().unwrap() else {
-            panic!("no name is free")
-        };
+        let placed = merge::place(&archive, pulled);
         ArchivedSegment {
             file: archive.join(placed.path),
             range: placed.range,

@@ -1,21 +1,20 @@
 //! An export and its manifest agree, and whatever is altered in either is found and named.
 
 use std::fs::File;
-use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::footage::*;
+use crate::merge;
 use protocol::message;
 use reconciler::fleet::StreamKey;
 use reconciler::ledger::{PartId, PartRecord, PartState, TimelineRecord};
-use reconciler::merge::{PieceRequest, Publication, write_piece};
 use reconciler::playback::{ArchivedSegment, SeamSearch, Tolerances, find_seams, view};
 use reconciler::proof::{self, CannotCheck, Exporter, Finding, Manifest, Provenance, Subject};
 use reconciler::timeline::{Proof, Recorder, State, Stretch};
 use sdcard_indexer::container::samples;
 use sdcard_indexer::identity::{SegmentId, SegmentVersion};
-use sdcard_indexer::layout::Layout;
 use sdcard_indexer::time::TimeRange;
 use serde_json::{Value, json};
 
@@ -76,18 +75,7 @@ fn filled() -> Archive {
 
 fn merged(root: &Path, number: i64, pulled: &Pulled) -> (PartRecord, ArchivedSegment) {
     let part_bytes = pulled.bytes.len() as u64;
-    let request = PieceRequest {
-        archive: root,
-        directory: Path::new("camera/main"),
-        layout: &Layout::onvif(),
-        range: pulled.range,
-        counter: 0,
-        media: &pulled.part.needs,
-        part_bytes,
-        held_bytes: part_bytes,
-    };
-    let written = write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap();
-    let Publication::Placed(piece) = written.publish().unwrap() else { panic!("no free name") };
+    let piece = merge::place(root, pulled);
     let part = message::Part {
         segment: SegmentId(number.unsigned_abs()),
         version: SegmentVersion { size_bytes: part_bytes, fingerprint: 0 },

@@ -1,12 +1,11 @@
 //! A live recording is cut where a piece begins, and its original is kept, where that is safe.
 
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::footage::*;
+use crate::merge;
 use reconciler::fleet::StreamKey;
-use reconciler::merge::{PieceRequest, Publication, write_piece};
 use reconciler::playback::{ArchivedSegment, SeamSearch, Tolerances, export, find_seams, view};
 use reconciler::recut::{
     Cut, Exchanged, Left, Places, Recut, RecutState, as_recorded, copy_of, exchange, place_of,
@@ -14,7 +13,6 @@ use reconciler::recut::{
 };
 use reconciler::seam::{Edge, Handover};
 use reconciler::timeline::Recorder;
-use sdcard_indexer::layout::Layout;
 
 /// An archive with a live recording that breaks off at 7.4 s, the card's piece from 7 s on, and the live one from 13 s.
 struct Scene {
@@ -40,21 +38,7 @@ impl Scene {
         ];
         let card = card(&reference, directory.path(), Format::FragmentedMp4);
         for pulled in pull(&card, seconds(7.0, 13.0)) {
-            let part_bytes = pulled.bytes.len() as u64;
-            let request = PieceRequest {
-                archive: &root,
-                directory: Path::new("camera/main"),
-                layout: &Layout::onvif(),
-                range: pulled.range,
-                counter: 0,
-                media: &pulled.part.needs,
-                part_bytes,
-                held_bytes: part_bytes,
-            };
-            let written = write_piece(&request, &mut Cursor::new(&pulled.bytes)).unwrap();
-            let Publication::Placed(piece) = written.publish().unwrap() else {
-                panic!("no name is free")
-            };
+            let piece = merge::place(&root, &pulled);
             segments.push(ArchivedSegment {
                 file: root.join(piece.path),
                 range: piece.range,

@@ -16,12 +16,12 @@ use tower::ServiceExt;
 use super::*;
 use crate::access::Caller;
 use crate::archive::ArchiveChange;
-use crate::examples::{at, camera, key, seconds, sources};
+use crate::examples::{at, camera, job_status, key, seconds, sources};
 use crate::fleet::StreamKey;
 use crate::http::HttpConfig;
-use crate::job::{Job, JobId, JobState, Outcome};
+use crate::job::{JobId, JobState};
 use crate::ledger::{Entry, SqliteLedger, ledger_path};
-use crate::order::{Answer, Found, Heard, JobStatus, ListedPolicy, Order, OrderError, Work};
+use crate::order::{Answer, Found, Heard, ListedPolicy, Order, OrderError, Work};
 use crate::policy::{Origin, Policies, PolicyError};
 use crate::run::{Run, RunId};
 use crate::time::Clock;
@@ -100,24 +100,7 @@ fn job(order: Order) -> Result<Answer, OrderError> {
         Order::Pull { key, range, deadline } => (key, range, deadline),
         _ => (key(), seconds(0, 45), at(100)),
     };
-    Ok(Answer::Job(Box::new(JobStatus {
-        job: Job {
-            id: JobId(12),
-            key,
-            range,
-            created: at(50),
-            deadline,
-            state: JobState::Open,
-            ended: None,
-            outcome: Outcome::default(),
-            lacking: Vec::new(),
-        },
-        online: false,
-        bytes: 0,
-        arrived_bytes: 0,
-        bytes_per_second: None,
-        done_at: None,
-    })))
+    Ok(Answer::Job(Box::new(job_status(key, range, deadline))))
 }
 
 const RANGE: &str = "from=1970-01-01T00:00:00Z&to=1970-01-01T00:00:45Z";
