@@ -68,6 +68,11 @@ impl Caller {
         }
     }
 
+    /// Its session is open, its token good.
+    pub fn is_still_known(&self) -> bool {
+        self.access.still_knows(self)
+    }
+
     pub(super) fn access(&self) -> &Access {
         &self.access
     }

@@ -127,6 +127,17 @@ impl Access {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether whoever was let in once would be let in now: what is given out without end is given out so long.
+    pub fn still_knows(&self, caller: &Caller) -> bool {
+        let (now, state) = (self.0.clock.now(), self.state());
+        match (caller.way, &caller.session) {
+            (Way::Session, Some(session)) => state.sessions.is_open(session.key, now.monotonic),
+            (Way::Token, _) => state.tokens.is_valid(&caller.name, now.wall),
+            (Way::Socket | Way::Anonymous, _) => true,
+            (Way::Session | Way::Unknown, _) => false,
+        }
+    }
+
     /// Refusals since the server started that were too many to be written down.
     pub fn unwritten_refusals(&self) -> u64 {
         self.state().refusals.unwritten

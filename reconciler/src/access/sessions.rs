@@ -64,6 +64,11 @@ impl Sessions {
         Some((key, session.clone()))
     }
 
+    /// Whether it is still open; that it is asked for is no use of it.
+    pub fn is_open(&self, key: SecretDigest, now: MonotonicMicros) -> bool {
+        self.0.get(&key).is_some_and(|session| !session.has_ended(now))
+    }
+
     pub fn close(&mut self, key: SecretDigest) {
         self.0.remove(&key);
     }
@@ -103,7 +108,12 @@ mod tests {
         let (id, _) = sessions.open(name("anna"), hours(0));
         for hour in (11..168).step_by(11) {
             assert!(sessions.find(id.reveal(), hours(hour)).is_some(), "after {hour} hours");
+            assert!(
+                sessions.is_open(id.digest(), hours((hour + 11).min(167))),
+                "after {hour} hours"
+            );
         }
+        assert!(!sessions.is_open(id.digest(), hours(168)));
         assert_eq!(sessions.find(id.reveal(), hours(168)), None);
         let (idle, _) = sessions.open(name("anna"), hours(0));
         assert!(sessions.find(idle.reveal(), hours(11)).is_some());

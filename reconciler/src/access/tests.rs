@@ -19,10 +19,9 @@ use super::identify::{CSRF_HEADER, Door, identify};
 use super::*;
 use crate::api;
 use crate::archive::ArchiveChange;
-use crate::examples::{at, key, seconds, sources};
-use crate::job::{Job, JobId, JobState, Outcome as JobOutcome};
+use crate::examples::{job_status, key, seconds, sources};
 use crate::ledger::{SqliteLedger, ledger_path};
-use crate::order::{Answer as Answered, JobStatus, Order, OrderError};
+use crate::order::{Answer as Answered, Order, OrderError};
 use crate::reconcile::Event;
 use crate::reconcile::driver::Desk;
 
@@ -48,7 +47,7 @@ struct House {
     access: Access,
     ledger: Arc<SqliteLedger>,
     router: Router,
-    _kept: (broadcast::Sender<Event>, mpsc::Receiver<ArchiveChange>),
+    kept: (broadcast::Sender<Event>, mpsc::Receiver<ArchiveChange>),
     _state_dir: TempDir,
 }
 
@@ -86,7 +85,7 @@ impl House {
         let (sources, happens, changes) =
             sources(desk, ledger.clone(), access.clone(), state_dir.path());
         let router = api::router(sources).layer(from_fn_with_state(door, identify));
-        House { access, ledger, router, _kept: (happens, changes), _state_dir: state_dir }
+        House { access, ledger, router, kept: (happens, changes), _state_dir: state_dir }
     }
 
     async fn with_user(self, name: &str, role: Role) -> House {
@@ -160,24 +159,9 @@ impl House {
 fn answer(order: Order) -> Result<Answered, OrderError> {
     match order {
         Order::Jobs { .. } => Ok(Answered::Jobs(Vec::new())),
-        Order::Pull { key, range, deadline } => Ok(Answered::Job(Box::new(JobStatus {
-            job: Job {
-                id: JobId(12),
-                key,
-                range,
-                created: at(50),
-                deadline,
-                state: JobState::Open,
-                ended: None,
-                outcome: JobOutcome::default(),
-                lacking: Vec::new(),
-            },
-            online: false,
-            bytes: 0,
-            arrived_bytes: 0,
-            bytes_per_second: None,
-            done_at: None,
-        }))),
+        Order::Pull { key, range, deadline } => {
+            Ok(Answered::Job(Box::new(job_status(key, range, deadline))))
+        }
         _ => Err(OrderError::Ending),
     }
 }
@@ -375,6 +359,38 @@ async fn a_changed_role_counts_at_once_and_a_removed_user_is_out() {
     let role = Some(json!({ "role": "view" }));
     let last = house.by(&anna, Method::PUT, "/api/v1/users/anna/role", role).await;
     assert_eq!(last.status, StatusCode::CONFLICT, "{}", last.body);
+}
+
+#[tokio::test]
+async fn who_has_logged_out_is_told_no_more_of_what_happens() {
+    let house = House::open(None).await.with_user("anna", Role::View).await;
+    let browser = house.log_in("anna").await;
+    let made = house.access.add_token("nvr".parse().unwrap(), Role::View, None, "anna".to_owned());
+    let bearer = format!("Bearer {}", made.await.unwrap().secret.reveal());
+    let watch = async |header: (HeaderName, &str)| {
+        let mut request = Request::get("/api/v1/events").header(OWN_NAME.0, OWN_NAME.1);
+        request = request.header(header.0, header.1);
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(FAR.parse().unwrap()));
+        let response = house.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body()
+    };
+    let told = |device: &str| Event::Online(device.parse().unwrap());
+    let mut watching =
+        [watch((COOKIE, &browser.cookie)).await, watch((AUTHORIZATION, &bearer)).await];
+    house.kept.0.send(told("before")).unwrap();
+    for body in &mut watching {
+        let event = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(String::from_utf8_lossy(&event).contains("before"), "{event:?}");
+    }
+    let left = house.by(&browser, Method::DELETE, "/api/v1/session", None).await;
+    assert_eq!(left.status, StatusCode::NO_CONTENT);
+    house.access.remove_token(&"nvr".parse().unwrap()).await.unwrap();
+    house.kept.0.send(told("behind")).unwrap();
+    for body in &mut watching {
+        assert!(body.frame().await.is_none(), "the stream has ended");
+    }
 }
 
 #[tokio::test]

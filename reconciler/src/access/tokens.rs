@@ -70,6 +70,12 @@ impl Tokens {
         }
     }
 
+    /// Whether it is still good.
+    pub fn is_valid(&self, name: &str, now: Timestamp) -> bool {
+        let named = self.by_name.iter().find(|(known, _)| known.as_str() == name);
+        named.is_some_and(|(_, token)| token.expires.is_none_or(|at| at > now))
+    }
+
     /// The token with its new last use, where that is to be written down.
     pub fn note_use(&mut self, name: &AccountName, now: Timestamp) -> Option<Token> {
         let token = self.by_name.get_mut(name)?;

@@ -2,7 +2,7 @@
 //!
 //! One task puts each event into words, once, for all watchers; nobody watches, nothing is written. A watcher that
 //! does not keep up loses the oldest events and is told `lagged`: it looks at everything again. Nothing here ever
-//! holds up the core, whose own channel drops just so.
+//! holds up the core, whose own channel drops just so. Whoever has logged out meanwhile is told nothing more.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -22,6 +23,7 @@ use tokio_stream::{Stream, StreamExt};
 
 use super::openapi::Otherwise;
 use super::{Asked, Kind, Problem, view};
+use crate::access::Caller;
 use crate::ledger::PartId;
 use crate::reconcile::Event;
 
@@ -99,10 +101,15 @@ struct Watching {
 }
 
 impl Watching {
-    fn stream(self) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
+    /// As long as whoever watches `may` hear it.
+    fn stream<May: Fn() -> bool>(
+        self,
+        may: May,
+    ) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<May> {
         let Watching { told, missed, place } = self;
         let first = tokio_stream::iter(missed.map(|newest| lagged().id(newest.to_string())));
-        let then = BroadcastStream::new(told).map(move |told| {
+        let told = BroadcastStream::new(told).take_while(move |_| may());
+        let then = told.map(move |told| {
             // Held as long as the stream is.
             let _place = &place;
             match told {
@@ -132,6 +139,7 @@ fn lagged() -> sse::Event {
 )]
 pub async fn events(
     State(asked): State<Asked>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<>>, Problem> {
     let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -140,7 +148,8 @@ pub async fn events(
         return Err(Problem::new(Kind::Busy, detail));
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
-    Ok(Sse::new(watching.stream()).keep_alive(keep_alive))
+    let told = watching.stream(move || caller.is_still_known());
+    Ok(Sse::new(told).keep_alive(keep_alive))
 }
 
 struct Teller {
@@ -292,7 +301,7 @@ mod tests {
         drop(happens);
         // Over once all have been put into words.
         while watching.told.resubscribe().recv().await.is_ok() {}
-        let first = Box::pin(watching.stream()).next().await.unwrap().unwrap();
+        let first = Box::pin(watching.stream(|| true)).next().await.unwrap().unwrap();
         assert!(format!("{first:?}").contains("lagged"), "{first:?}");
         let newest = news.newest.load(Ordering::Acquire);
         let late = news.watch(Some(newest - 1)).unwrap();
@@ -307,7 +316,7 @@ mod tests {
         let news = News::tell(events);
         let mut watching: Vec<_> = std::iter::from_fn(|| news.watch(None)).collect();
         assert_eq!(watching.len(), MOST_WATCHERS);
-        let stream = watching.pop().unwrap().stream();
+        let stream = watching.pop().unwrap().stream(|| true);
         assert!(news.watch(None).is_none());
         drop(stream);
         assert!(news.watch(None).is_some());
