@@ -438,11 +438,12 @@ impl CardThread {
             }),
         };
         let (closed, overflowed) = self.links.desk.take_closed();
-        for file in closed {
-            if follows_no_link(&self.config.card.root, &file) {
-                hints.push(Hint::Sealed(file));
+        for closed in closed {
+            if follows_no_link(&closed) {
+                hints.push(Hint::Sealed(closed.file));
             } else {
-                tracing::warn!(path = %file.display(), "said to be closed, but reached over a link");
+                let path = closed.file.display();
+                tracing::warn!(%path, "said to be closed, but reached over a link");
             }
         }
         hints.extend(overflowed.then_some(Hint::SweepAll));

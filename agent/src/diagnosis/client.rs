@@ -40,9 +40,9 @@ pub fn ask(socket: &Path, question: &Question, out: &mut dyn Write) -> Result<()
     stream.set_read_timeout(patience).map_err(absent)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(absent)?;
     let line = format!("{}\n", question.line());
-    stream.write_all(line.as_bytes()).map_err(absent)?;
-    // It answers all that was asked, and then ends the connection by itself.
-    stream.shutdown(std::net::Shutdown::Write).map_err(absent)?;
+    // Whoever refuses to listen may have said why. All that was asked is answered, and then the connection is ended.
+    let written = stream.write_all(line.as_bytes());
+    let _ = written.and_then(|()| stream.shutdown(std::net::Shutdown::Write));
     let mut answer = BufReader::new(stream);
     let mut first = Vec::new();
     match answer.read_until(b'\n', &mut first) {

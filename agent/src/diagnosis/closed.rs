@@ -20,8 +20,16 @@ pub enum Refusal {
     Name,
 }
 
+/// A recording that its recorder says it has closed, named as the kernel would name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// Its stream's, as configured.
+    pub folder: PathBuf,
+    pub file: PathBuf,
+}
+
 /// The file, for each of the streams that it may be a recording of: their folders may lie in one another.
-pub fn files_of(config: &Config, path: &Path) -> Result<Vec<PathBuf>, Refusal> {
+pub fn files_of(config: &Config, path: &Path) -> Result<Vec<Closed>, Refusal> {
     let root = &config.card.root;
     let plain = |component: Component<'_>| {
         matches!(component, Component::Normal(_) | Component::RootDir | Component::CurDir)
@@ -38,14 +46,12 @@ pub fn files_of(config: &Config, path: &Path) -> Result<Vec<PathBuf>, Refusal> {
             component.as_os_str().as_encoded_bytes().starts_with(b".")
         };
         if !name.components().any(hidden) && stream.layout.parse(name).is_some() {
-            files.push(folder.join(name));
+            let file = folder.join(name);
+            files.push(Closed { folder, file });
         }
     }
     match (files.is_empty(), inside) {
-        (false, _) => {
-            files.dedup();
-            Ok(files)
-        }
+        (false, _) => Ok(files),
         (true, true) => Err(Refusal::Name),
         (true, false) => {
             let folders = config.streams.iter().map(|stream| stream.path.display().to_string());
@@ -54,10 +60,11 @@ pub fn files_of(config: &Config, path: &Path) -> Result<Vec<PathBuf>, Refusal> {
     }
 }
 
-/// Whether the way from the root to the file leads through folders alone, as far as there is any.
-pub fn follows_no_link(root: &Path, file: &Path) -> bool {
-    let Ok(below) = file.strip_prefix(root) else { return false };
-    let mut at = root.to_owned();
+/// Whether the way from the stream's folder to the file leads through folders alone, as far as there is any. The
+/// folder itself is where the configuration says, be it over a link.
+pub fn follows_no_link(Closed { folder, file }: &Closed) -> bool {
+    let Ok(below) = file.strip_prefix(folder) else { return false };
+    let mut at = folder.to_owned();
     for component in below.components() {
         at.push(component);
         match fs::symlink_metadata(&at) {
@@ -95,9 +102,10 @@ mod tests {
     #[test]
     fn a_recording_is_told_by_a_streams_folder_and_a_name_of_its_layout() {
         let path = Path::new("/mnt/card/rec/sub/2026-01-01_00-00-00.mp4");
-        assert_eq!(files_of(&config(), path).unwrap(), [path]);
+        let closed = Closed { folder: "/mnt/card/rec/sub".into(), file: path.into() };
+        assert_eq!(files_of(&config(), path).unwrap(), [closed.clone()]);
         let dotted = Path::new("/mnt/card/./rec/sub/2026-01-01_00-00-00.mp4");
-        assert_eq!(files_of(&config(), dotted).unwrap(), [path]);
+        assert_eq!(files_of(&config(), dotted).unwrap(), [closed]);
     }
 
     #[test]
@@ -130,10 +138,14 @@ mod tests {
         fs::File::create(root.join("rec/day/a.mp4")).unwrap();
         std::os::unix::fs::symlink("day", root.join("rec/link")).unwrap();
         std::os::unix::fs::symlink("day/a.mp4", root.join("rec/b.mp4")).unwrap();
-        assert!(follows_no_link(root, &root.join("rec/day/a.mp4")));
-        assert!(follows_no_link(root, &root.join("rec/day/gone.mp4")));
-        assert!(!follows_no_link(root, &root.join("rec/link/a.mp4")));
-        assert!(!follows_no_link(root, &root.join("rec/b.mp4")));
-        assert!(!follows_no_link(&root.join("rec/day"), root));
+        let plain = |folder: &Path, file: &str| {
+            follows_no_link(&Closed { folder: folder.to_owned(), file: root.join(file) })
+        };
+        assert!(plain(root, "rec/day/a.mp4"));
+        assert!(plain(root, "rec/day/gone.mp4"));
+        assert!(!plain(root, "rec/link/a.mp4"));
+        assert!(!plain(root, "rec/b.mp4"));
+        assert!(plain(&root.join("rec/link"), "rec/link/a.mp4"), "the stream's own folder");
+        assert!(!plain(&root.join("rec/day"), ""));
     }
 }

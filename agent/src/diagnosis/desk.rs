@@ -20,6 +20,7 @@ use sdcard_indexer::segment::Segment;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::closed::Closed;
 use super::log::LogRing;
 use super::mount::Mount;
 use super::tap::{Direction, Tapped};
@@ -190,9 +191,6 @@ pub struct ConfigurationFacts {
     /// Keys whose new values wait for a restart.
     pub needs_restart: Vec<String>,
 }
-
-/// A recording that its recorder says it has closed, named as the kernel would name it.
-pub type Closed = PathBuf;
 
 /// Segments of a stream, some of them.
 #[derive(Debug)]
@@ -437,7 +435,8 @@ mod tests {
     fn more_closed_files_than_there_is_room_for_mean_a_look_at_everything() {
         let desk = Desk::default();
         for number in 0..=MAX_CLOSED {
-            desk.closed(number.to_string().into());
+            let file = number.to_string().into();
+            desk.closed(Closed { folder: PathBuf::new(), file });
         }
         let (closed, overflowed) = desk.take_closed();
         assert_eq!((closed.len(), overflowed), (MAX_CLOSED, true));

@@ -105,7 +105,7 @@ Each message is decoded from the bytes on the wire; lists are told by their
 number. What cannot be understood is shown with the reason. Whoever reads too
 slowly is told how many messages were not shown. Ctrl-C ends it.
 
-  --json        kind \"message\", \"missed\": one a line
+  --json        kind \"watching\", \"message\", \"missed\": one a line
 
   gapless-agent tap --json | jq 'select(.message == \"tell_refused\")'
 

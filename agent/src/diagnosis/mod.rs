@@ -18,6 +18,7 @@ mod help;
 mod log;
 mod mount;
 mod question;
+mod secrets;
 mod segments;
 mod socket;
 mod status;
@@ -28,6 +29,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use sdcard_indexer::readable::explain;
 
@@ -64,9 +66,12 @@ struct Site {
 
 impl Site {
     fn find(place: Place) -> Site {
-        let usual = || PathBuf::from(USUAL_CONFIG);
-        let config = Config::load(&place.config.clone().unwrap_or_else(usual));
+        let config = Config::load(place.config.as_deref().unwrap_or(Path::new(USUAL_CONFIG)));
         Site { place, config }
+    }
+
+    fn config_path(&self) -> &Path {
+        self.place.config.as_deref().unwrap_or(Path::new(USUAL_CONFIG))
     }
 
     /// As said, as configured, or the only one that there is.
@@ -103,8 +108,11 @@ pub fn run(command: &str, arguments: lexopt::Parser) -> ExitCode {
             if place.help {
                 return help(command);
             }
-            let site = Site::find(place);
-            if command == "doctor" { doctor::run(&site, options.as_json) } else { bundle::run(&site, options.output) }
+            let site = Arc::new(Site::find(place));
+            match command {
+                "doctor" => doctor::run(&site, options.as_json),
+                _ => bundle::run(&site, options.output),
+            }
         }
         _ => {
             let question = match Question::parse(command, arguments, Some(&mut place)) {
@@ -212,7 +220,7 @@ fn answered(site: &Site, question: &Question, out: &mut dyn Write) -> Result<boo
             let config = match &site.config {
                 Ok(config) => config,
                 // It cannot be cloned, and says the same once more.
-                Err(_) => &Config::load(site.place.config.as_deref().unwrap_or(Path::new(USUAL_CONFIG)))?,
+                Err(_) => &Config::load(site.config_path())?,
             };
             by_files(config, question, out)
         }

@@ -5,7 +5,7 @@
 //! and one hint: that a recording was closed. A question never waits for the card but that for its segments.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,9 @@ impl Socket {
                     Ok((stream, _)) => {
                         let Ok(place) = places.clone().try_acquire_owned() else {
                             // Fails where it went again: then nobody is to be told.
-                            let _ = stream.try_write(b"error: too many ask at once\n");
+                            let _ = stream.into_std().and_then(|stream| {
+                                (&stream).write_all(b"error: too many ask at once\n")
+                            });
                             continue;
                         };
                         let (desk, watchers) = (desk.clone(), watchers.clone());
@@ -287,6 +289,13 @@ async fn tell_segments(
 /// Until the watcher goes, or is too slow to be sent anything at all.
 async fn watch(writer: &mut OwnedWriteHalf, desk: &Desk, as_json: bool) -> io::Result<()> {
     let mut tapped = desk.watch();
+    // So that nobody takes a device that says nothing for an agent that does not answer.
+    let mut begin = Vec::new();
+    match as_json {
+        true => json_line(&json!({ "kind": "watching" }), &mut begin)?,
+        false => begin.extend_from_slice(b"   -- what is heard and said from here on --\n"),
+    }
+    send(writer, &begin).await?;
     loop {
         let mut told = Vec::new();
         tokio::select! {

@@ -148,15 +148,19 @@ impl Status {
         let (now, _) = shown();
         let (link, traffic, card) = (desk.link(), desk.traffic(), desk.card());
         let views = desk.views();
+        let up_s = seconds_since(now, desk.started());
+        let at_rest = Status::at_rest(config, card.clone(), &views);
+        let not_begun = card.is_none() && up_s > CARD_HANGS_AFTER_S;
         Status {
+            card: CardStatus { hangs: at_rest.card.hangs || not_begun, ..at_rest.card },
             running: true,
             pid: Some(std::process::id()),
-            up_s: Some(seconds_since(now, desk.started())),
+            up_s: Some(up_s),
             configuration: ConfigurationStatus::of(now, desk.configuration()),
             clock: ClockStatus::of(config, card.as_ref(), &link),
             link: Some(LinkStatus::of(now, desk.started(), config, link)),
             serving: Some(ServingStatus::of(now, traffic)),
-            ..Status::at_rest(config, card, &views)
+            ..at_rest
         }
     }
 
@@ -179,7 +183,7 @@ impl Status {
                 there: card.as_ref().is_some_and(|card| card.there),
                 mount: card.as_ref().and_then(|card| card.mount.clone()),
                 seen_s_ago,
-                hangs: seen_s_ago.is_none_or(|seconds| seconds > CARD_HANGS_AFTER_S),
+                hangs: seen_s_ago.is_some_and(|seconds| seconds > CARD_HANGS_AFTER_S),
             },
             index: IndexStatus::of(now, config, card.as_ref(), views),
             serving: None,
@@ -337,8 +341,9 @@ impl CardStatus {
         };
         labelled("card", &text, out)?;
         match self.seen_s_ago {
+            None if self.hangs => labelled("", "HANGS: it was not even looked at", out),
             Some(ago) if self.hangs => {
-                let text = format!("HANGS: it has let go of nobody for {}", seconds(ago));
+                let text = format!("HANGS, or is slow: it has let go of nobody for {}", seconds(ago));
                 labelled("", &text, out)
             }
             _ => Ok(()),
