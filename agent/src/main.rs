@@ -121,7 +121,9 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     while let Some(argument) = arguments.next()? {
         match argument {
             Value(command) if command == "index" && first => return Ok(Command::Index(arguments)),
-            Value(command) if first && diagnosis::COMMANDS.iter().any(|known| command == *known) => {
+            Value(command)
+                if first && diagnosis::COMMANDS.iter().any(|known| command == *known) =>
+            {
                 return Ok(Command::Diagnosis(command.string()?, arguments));
             }
             Short('h') | Long("help") => return Ok(Command::Help),
@@ -179,7 +181,8 @@ fn run(config: Config, path: PathBuf, verbose: bool) -> anyhow::Result<()> {
 fn socket(config: &Config) -> Option<Socket> {
     let path = config.socket()?;
     let socket = Socket::bind(&path);
-    let told = |error: &_| tracing::warn!(path = %path.display(), %error, "nobody can ask this agent");
+    let told =
+        |error: &_| tracing::warn!(path = %path.display(), %error, "nobody can ask this agent");
     socket.inspect_err(told).ok()
 }
 

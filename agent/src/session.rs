@@ -233,7 +233,8 @@ impl Session<'_> {
         for action in actions {
             match action {
                 Action::Subscribe(filters) => self.link.subscribe(filters)?,
-                Action::Publish { topic, payload } | Action::SendChunk { topic, frame: payload } => {
+                Action::Publish { topic, payload }
+                | Action::SendChunk { topic, frame: payload } => {
                     self.device.desk.said(&topic, &payload);
                     self.link.publish(topic, payload)?;
                 }

@@ -86,20 +86,24 @@ fn pack<W: Write>(site: &Arc<Site>, folder: &str, out: W) -> io::Result<W> {
         archive.add(name, &asked(site, wanted, as_json))?;
     }
     let of = site.clone();
-    archive.add("doctor.txt", &waited(move |out| {
-        doctor::examine(&of, false, false, out).map(drop).map_err(|error| told(&error))
-    }))?;
+    archive.add(
+        "doctor.txt",
+        &waited(move |out| {
+            doctor::examine(&of, false, false, out).map(drop).map_err(|error| told(&error))
+        }),
+    )?;
     if let Ok(Config { card, .. }) = &site.config {
         let (root, config) = (card.root.clone(), site.config_path().to_owned());
-        archive.add("index-check.txt", &waited(move |out| {
-            index_command::check(&root, &config, out)
-        }))?;
+        archive.add(
+            "index-check.txt",
+            &waited(move |out| index_command::check(&root, &config, out)),
+        )?;
     }
     archive.add("kernel.txt", &kernel_log())?;
     for path in SYSTEM {
         archive.add(&format!("system{path}"), &contents(Path::new(path)))?;
     }
-    if let Some(pid) = doctor::running_process() {
+    if let Some(pid) = doctor::running_process(site.config_path()) {
         for what in OF_PROCESS {
             let text = contents(Path::new(&format!("/proc/{pid}/{what}")));
             archive.add(&format!("agent/{what}"), &text)?;
@@ -144,7 +148,9 @@ fn about(site: &Site) -> String {
 fn configuration(site: &Site) -> String {
     let config = match &site.config {
         Ok(config) => config,
-        Err(error) => return format!("# It cannot be used:\n# {}\n", told(error).replace('\n', "\n# ")),
+        Err(error) => {
+            return format!("# It cannot be used:\n# {}\n", told(error).replace('\n', "\n# "));
+        }
     };
     let mut text = config.effective();
     let broker = &config.broker;
@@ -180,9 +186,7 @@ fn asked(site: &Arc<Site>, wanted: Wanted, as_json: bool) -> String {
 }
 
 /// What is written, and why no more of it.
-fn waited(
-    write: impl FnOnce(&mut dyn Write) -> Result<(), String> + Send + 'static,
-) -> String {
+fn waited(write: impl FnOnce(&mut dyn Write) -> Result<(), String> + Send + 'static) -> String {
     let written = within(PATIENCE, move || {
         let mut out = Vec::new();
         if let Err(error) = write(&mut out) {
@@ -198,7 +202,8 @@ fn waited(
 
 fn contents(path: &Path) -> String {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES as u64).read_to_end(&mut bytes));
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_BYTES as u64).read_to_end(&mut bytes));
     match read {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => format!("{error}\n"),

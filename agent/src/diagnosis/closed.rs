@@ -42,9 +42,8 @@ pub fn files_of(config: &Config, path: &Path) -> Result<Vec<Closed>, Refusal> {
         let folder = root.join(&stream.path);
         let Ok(name) = path.strip_prefix(&folder) else { continue };
         inside = true;
-        let hidden = |component: Component<'_>| {
-            component.as_os_str().as_encoded_bytes().starts_with(b".")
-        };
+        let hidden =
+            |component: Component<'_>| component.as_os_str().as_encoded_bytes().starts_with(b".");
         if !name.components().any(hidden) && stream.layout.parse(name).is_some() {
             let file = folder.join(name);
             files.push(Closed { folder, file });

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sdcard_indexer::readable::explain;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::desk::Desk;
 use crate::clock;
@@ -55,6 +56,8 @@ pub struct Configuration {
     read: Option<Stamp>,
     /// As it was when it was last looked at: a file is read once it stands still.
     seen: Option<Stamp>,
+    /// Kept over waits that are given up: they may all be short ones.
+    look_at: Instant,
 }
 
 impl Configuration {
@@ -66,7 +69,8 @@ impl Configuration {
             facts.path = path;
             facts.loaded_at = Some(clock::boottime());
         });
-        Configuration { origin, desk, in_force: config, read: stamp, seen: stamp }
+        let look_at = Instant::now() + LOOK_EVERY;
+        Configuration { origin, desk, in_force: config, read: stamp, seen: stamp, look_at }
     }
 
     /// Waits for a configuration that is to be taken over. Cancel safe.
@@ -75,8 +79,9 @@ impl Configuration {
         loop {
             let told = tokio::select! {
                 () = self.origin.look.notified() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+                () = tokio::time::sleep_until(self.look_at) => false,
             };
+            self.look_at = Instant::now() + LOOK_EVERY;
             let stamp = Stamp::of(&path);
             let still = std::mem::replace(&mut self.seen, stamp) == stamp;
             if told || (still && stamp.is_some() && stamp != self.read) {
@@ -93,7 +98,10 @@ impl Configuration {
             Ok(written) => written,
             Err(error) => {
                 let text = explain(&error);
-                tracing::error!(error = text, "the configuration cannot be used: the old one stays");
+                tracing::error!(
+                    error = text,
+                    "the configuration cannot be used: the old one stays"
+                );
                 self.desk.set_configuration(|facts| facts.error = Some(text));
                 return None;
             }
@@ -186,6 +194,17 @@ time_zone = "UTC"
         let config = configuration.changed().await;
         assert_eq!((config.broker.url.port, config.card.root), (11, "/mnt/card".into()));
         assert_eq!(rig.desk.configuration().needs_restart, ["card"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_found_though_nobody_waits_for_it_for_long() {
+        let (rig, mut configuration) = rig();
+        rig.write(&TEXT.replace("127.0.0.1:9", "127.0.0.1:12"));
+        let mut tries = 0;
+        while tokio::time::timeout(LOOK_EVERY / 4, configuration.changed()).await.is_err() {
+            tries += 1;
+            assert!(tries < 100, "never found");
+        }
     }
 
     #[tokio::test(start_paused = true)]

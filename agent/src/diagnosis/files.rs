@@ -18,6 +18,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::index_command::progress::Progress;
 
+/// What an index lacks that was kept until its agent died: what was recorded last, of each stream.
+pub const FEW: usize = 256;
+
 /// Files that are read at least between two steps of the progress bar.
 const MIN_STEP: usize = 16;
 
@@ -71,8 +74,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Lists the card; with `read`, reads what the log does not know yet.
-    pub fn look(config: &Config, read: bool) -> Result<Files, IndexError> {
+    /// Lists the card, and reads at most so many of the recordings that the log does not know, the newest ones first.
+    pub fn look(config: &Config, most: usize) -> Result<Files, IndexError> {
         let disk = Durable::on(Arc::new(ReadOnly(Durable::default())));
         let mut index = Index::open_on(index_config(config), |_| None, &disk)?;
         let (now, progress) = (clock::realtime(), Progress::new());
@@ -81,12 +84,14 @@ impl Files {
             let sweep = index.survey(now);
             Files { index, unread: 0, problems: 0 }.after(sweep)
         };
-        let all = files.unread;
+        let (mut left, all) = (most.min(files.unread), most.min(files.unread));
         let step = (all / 100).max(MIN_STEP);
-        while read && files.unread > 0 {
-            progress.at("reading", all.saturating_sub(files.unread), Some(all), "files");
+        while left > 0 && files.unread > 0 {
+            progress.at("reading", all - left, Some(all), "files");
+            let step = step.min(left);
             let sweep = files.index.read_unread(now, step);
             files = files.after(sweep);
+            left -= step;
         }
         progress.end();
         Ok(files)

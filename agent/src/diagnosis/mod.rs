@@ -232,7 +232,8 @@ fn by_files(
     question: &Question,
     out: &mut dyn Write,
 ) -> Result<bool, DiagnosisError> {
-    let files = Files::look(config, question.wanted != Wanted::Status)?;
+    let most = if question.wanted == Wanted::Status { files::FEW } else { usize::MAX };
+    let files = Files::look(config, most)?;
     match question.wanted {
         Wanted::Segments => {
             let mut listing = Listing::new(question.as_json);

@@ -47,9 +47,9 @@ fn innermost(mounts: &str, folder: &Path) -> Option<(String, PathBuf, String)> {
             continue;
         };
         let point = PathBuf::from(point);
-        let deeper = found.as_ref().is_none_or(|(_, known, _)| {
-            point.components().count() >= known.components().count()
-        });
+        let deeper = found
+            .as_ref()
+            .is_none_or(|(_, known, _)| point.components().count() >= known.components().count());
         if folder.starts_with(&point) && deeper {
             found = Some((device, point, kind));
         }
@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn this_machine_tells_of_the_file_system_below_a_folder() {
         let mount = Mount::of(Path::new("/proc/self")).unwrap();
-        assert_eq!((mount.point.as_path(), mount.file_system.as_str()), (Path::new("/proc"), "proc"));
+        assert_eq!(
+            (mount.point.as_path(), mount.file_system.as_str()),
+            (Path::new("/proc"), "proc")
+        );
         let folder = tempfile::tempdir().unwrap();
         let mount = Mount::of(folder.path()).unwrap();
         assert!(mount.size_bytes >= mount.free_bytes && mount.size_bytes > 0, "{mount:?}");

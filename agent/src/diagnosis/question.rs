@@ -74,9 +74,10 @@ impl Question {
                     question.limit = words.value()?.parse::<usize>()?.clamp(1, MAX_LIMIT);
                 }
                 (Value(path), Some(_)) if question.wanted == Wanted::Closed(PathBuf::new()) => {
-                    question.wanted = Wanted::Closed(std::path::absolute(path).map_err(|error| {
-                        lexopt::Error::Custom(Box::new(error))
-                    })?);
+                    question.wanted = Wanted::Closed(
+                        std::path::absolute(path)
+                            .map_err(|error| lexopt::Error::Custom(Box::new(error)))?,
+                    );
                 }
                 (other, _) => return Err(other.unexpected()),
             }
@@ -140,7 +141,8 @@ mod tests {
     fn asked(words: &[&str]) -> Result<Question, String> {
         let (word, rest) = words.split_first().unwrap();
         let parser = lexopt::Parser::from_args(rest.iter().copied());
-        Question::parse(word, parser, Some(&mut Place::default())).map_err(|error| error.to_string())
+        Question::parse(word, parser, Some(&mut Place::default()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]

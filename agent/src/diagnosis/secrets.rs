@@ -79,9 +79,10 @@ impl Secrets {
     }
 
     pub fn left_out_of(&self, text: &str) -> String {
-        let mut text = self.0.iter().fold(text.to_owned(), |text, secret| {
-            text.replace(secret.as_str(), LEFT_OUT)
-        });
+        let mut text = self
+            .0
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), LEFT_OUT));
         let found: Vec<String> = user_infos(&text).map(|(info, _)| info.to_owned()).collect();
         for info in found {
             text = text.replace(&format!("://{info}@"), &format!("://{LEFT_OUT}@"));

@@ -265,7 +265,8 @@ async fn tell_segments(
             let portion = async { if taken { portion.await.ok() } else { None } };
             let portion = tokio::time::timeout(CARD_PATIENCE, portion).await.ok().flatten();
             let Some(portion): Option<Vec<Segment>> = portion else {
-                return refuse(writer, "the card is busy, or hangs: see status", question.as_json).await;
+                return refuse(writer, "the card is busy, or hangs: see status", question.as_json)
+                    .await;
             };
             for segment in &portion {
                 if listing.told < question.limit {

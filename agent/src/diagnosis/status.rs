@@ -275,7 +275,8 @@ impl LinkStatus {
         }
         let text = match (&self.server, self.server_heard_s_ago) {
             (Some(server), Some(ago)) => {
-                let trip = self.round_trip_s.map(|trip| format!(", answers within {}", seconds(trip)));
+                let trip =
+                    self.round_trip_s.map(|trip| format!(", answers within {}", seconds(trip)));
                 format!("{server}: heard {} ago{}", seconds(ago), trip.unwrap_or_default())
             }
             _ => "none has been heard".to_owned(),
@@ -343,7 +344,8 @@ impl CardStatus {
         match self.seen_s_ago {
             None if self.hangs => labelled("", "HANGS: it was not even looked at", out),
             Some(ago) if self.hangs => {
-                let text = format!("HANGS, or is slow: it has let go of nobody for {}", seconds(ago));
+                let text =
+                    format!("HANGS, or is slow: it has let go of nobody for {}", seconds(ago));
                 labelled("", &text, out)
             }
             _ => Ok(()),
@@ -402,7 +404,8 @@ impl IndexStatus {
         match (&self.not_kept_because, self.written_today_bytes) {
             (Some(why), _) => labelled("", &format!("NOT KEPT over a restart: {why}"), out)?,
             (None, Some(bytes)) => {
-                let text = format!("kept in {}, {} written today", self.folder.display(), size_of(bytes));
+                let text =
+                    format!("kept in {}, {} written today", self.folder.display(), size_of(bytes));
                 labelled("", &text, out)?;
             }
             (None, None) => {}

@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_question_is_told_in_words_in_both_forms() {
-        let range = TimeRange::new(Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(9));
+        let range =
+            TimeRange::new(Timestamp::from_unix_seconds(0), Timestamp::from_unix_seconds(9));
         let ask = Ask {
             server: "depot".parse().unwrap(),
             connection: ConnectionId(0xab),
@@ -293,7 +294,10 @@ mod tests {
         let json = tapped.json();
         assert_eq!((&json["direction"], &json["message"]), (&"in".into(), &"ask_locate".into()));
         assert_eq!(json["connection"], "00000000000000ab");
-        assert_eq!((&json["stream"], &json["to"]), (&"main".into(), &"1970-01-01T00:00:09Z".into()));
+        assert_eq!(
+            (&json["stream"], &json["to"]),
+            (&"main".into(), &"1970-01-01T00:00:09Z".into())
+        );
         let text = tapped.text();
         assert!(text.starts_with("04:00:00.500 <- ask_locate, "), "{text}");
         assert!(text.contains(" server=depot") && text.contains(" stream=main"), "{text}");

@@ -34,18 +34,38 @@ fn it_holds_all_that_helps_and_no_secret_of_the_configuration() {
     let rig = Rig::new(broker.port);
     write(&rig.path("password"), format!("{PASSWORD}\n").as_bytes());
     let password = rig.path("password");
-    rig.configure(broker.port, &format!("broker.username = \"cam\"\nbroker.password_file = {password:?}"));
+    rig.configure(
+        broker.port,
+        &format!("broker.username = \"cam\"\nbroker.password_file = {password:?}"),
+    );
     let _running = rig.run();
     rig.wait_for("connected", |status| status["link"]["connected"] == true);
     let (names, all) = pack(&rig);
     for name in [
-        "about.txt", "config.toml", "status.txt", "status.json", "coverage.txt", "coverage.json",
-        "segments.json", "log.txt", "doctor.txt", "index-check.txt", "kernel.txt",
-        "system/proc/mounts", "system/proc/meminfo", "agent/status",
+        "about.txt",
+        "config.toml",
+        "status.txt",
+        "status.json",
+        "coverage.txt",
+        "coverage.json",
+        "segments.json",
+        "log.txt",
+        "doctor.txt",
+        "index-check.txt",
+        "kernel.txt",
+        "system/proc/mounts",
+        "system/proc/meminfo",
+        "agent/status",
     ] {
         assert!(names.contains(&name.to_owned()), "{name} is not in {names:?}");
     }
-    for words in ["connected to mqtt://127.0.0.1", "card surveyed", "username = \"cam\"", "let in as `cam`", "MemTotal"] {
+    for words in [
+        "connected to mqtt://127.0.0.1",
+        "card surveyed",
+        "username = \"cam\"",
+        "let in as `cam`",
+        "MemTotal",
+    ] {
         assert!(all.contains(words), "{words}");
     }
     for secret in [PASSWORD, "correct horse", &serde_json::to_string(PASSWORD).unwrap()] {
@@ -89,12 +109,14 @@ fn of_a_configuration_that_cannot_be_used_no_secret_is_told_with_the_complaint()
 }
 
 #[test]
-fn it_is_made_of_the_files_where_no_agent_runs_and_told_to_standard_output_where_that_is_asked_for() {
+fn it_is_made_of_the_files_where_no_agent_runs_and_told_to_standard_output_where_that_is_asked_for()
+{
     let rig = Rig::new(nobody());
     let (_, all) = pack(&rig);
     assert!(all.contains("no agent answers") && all.contains("FAIL  tcp"));
     let mut command = crate::rig::agent();
-    let output = command.args(["bundle", "-o", "-", "--config"]).arg(rig.path("agent.toml")).output();
+    let output =
+        command.args(["bundle", "-o", "-", "--config"]).arg(rig.path("agent.toml")).output();
     let output = output.unwrap();
     assert!(output.status.success() && output.stdout.len() > 10_000);
     write(&rig.path("out.tar"), &output.stdout);

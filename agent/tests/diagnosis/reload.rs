@@ -14,7 +14,10 @@ fn another_broker_is_gone_to_upon_a_hangup_without_a_restart() {
     let status = rig.wait_for("at the second", |status| {
         status["link"]["connected"] == true && status["link"]["broker"] == broker
     });
-    assert_eq!((&status["pid"], &status["link"]["connections"]), (&running.0.id().into(), &2.into()));
+    assert_eq!(
+        (&status["pid"], &status["link"]["connections"]),
+        (&running.0.id().into(), &2.into())
+    );
     assert!(status["configuration"]["error"].is_null(), "{status:#}");
 }
 
@@ -32,9 +35,16 @@ fn what_needs_a_restart_is_said_and_the_rest_is_taken_over() {
     let broker = Broker::open();
     let rig = Rig::new(broker.port);
     let running = rig.run();
-    rig.configure(broker.port, "limits.max_open_transfers = 2\nnetwork.link = \"dock\"\nclock.believe = \"plausible\"");
+    rig.configure(
+        broker.port,
+        "limits.max_open_transfers = 2\nnetwork.link = \"dock\"\nclock.believe = \"plausible\"",
+    );
     let text = std::fs::read_to_string(rig.path("agent.toml")).unwrap();
-    rig.write_config(&text.replace("[clock]\nbelieve = \"names\"\n", "").replace("seal_after_seconds = 3600", "seal_after_seconds = 5"));
+    rig.write_config(
+        &text
+            .replace("[clock]\nbelieve = \"names\"\n", "")
+            .replace("seal_after_seconds = 3600", "seal_after_seconds = 5"),
+    );
     running.signal("HUP");
     let status = rig.wait_for("said", |status| {
         status["link"]["network"] == "dock" && status["link"]["connected"] == true
@@ -68,7 +78,10 @@ fn an_invalid_file_leaves_the_old_one_in_force_and_is_shown_with_the_reason() {
         assert!(begun.elapsed() < crate::rig::PATIENCE, "{status:#}");
     };
     assert!(status["configuration"]["error"].as_str().unwrap().contains("devise"), "{status:#}");
-    assert_eq!((&status["link"]["connected"], &status["link"]["connections"]), (&true.into(), &1.into()));
+    assert_eq!(
+        (&status["link"]["connected"], &status["link"]["connections"]),
+        (&true.into(), &1.into())
+    );
     assert!(ask(&["status"]).out.contains("NOT in force"));
     assert!(ask(&["log"]).out.contains("the old one stays"));
     rig.write_config(&good);

@@ -121,8 +121,9 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string());
-        assert!({ sent }.status().unwrap().success());
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(pid).status();
+        assert!(sent.unwrap().success());
     }
 }
 
@@ -206,7 +207,9 @@ impl Broker {
             for (create, user) in [(&["-c"][..], "cam"), (&[], "server")] {
                 let mut made = Command::new("mosquitto_passwd");
                 made.args(create).arg("-b").arg(&passwords).args([user, password]);
-                assert!(made.status().expect("mosquitto_passwd: apt-get install mosquitto").success());
+                assert!(
+                    made.status().expect("mosquitto_passwd: apt-get install mosquitto").success()
+                );
             }
             // Where it starts as root, it becomes a user of its own.
             for path in [folder, &passwords, &acls] {

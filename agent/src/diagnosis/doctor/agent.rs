@@ -1,7 +1,10 @@
 //! Is there an agent, and how does it say it is?
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -46,7 +49,7 @@ pub fn examine(site: &Site, practice: &mut Practice<'_>) -> io::Result<Agent> {
         Some(socket) => client::ask(&socket, &question, &mut answer),
         None => Err(Unanswered::NoSocket),
     };
-    let process = running_process();
+    let process = running_process(site.config_path());
     let mut agent = Agent { status: None, is_alive: process.is_some() };
     let start = "start it: systemctl start gapless-agent, or its init script; what it says then is in its log";
     let finding = match asked {
@@ -56,7 +59,8 @@ pub fn examine(site: &Site, practice: &mut Practice<'_>) -> io::Result<Agent> {
         }
         Err(silent @ Unanswered::Silent { .. }) => {
             agent.is_alive = true;
-            let to_do = "its card or its disk may let go of nobody: see `card` and dmesg; restart it";
+            let to_do =
+                "its card or its disk may let go of nobody: see `card` and dmesg; restart it";
             Finding::fail(told(&silent), to_do)
         }
         Err(error) => match process {
@@ -82,21 +86,34 @@ fn of_running(agent: &Agent) -> Finding {
     match waiting {
         Some(keys) if !keys.is_empty() => {
             let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
-            let text = format!("{text}; changed in the file, and not in force: {}", keys.join(", "));
+            let text =
+                format!("{text}; changed in the file, and not in force: {}", keys.join(", "));
             Finding::warn(text, "restart it")
         }
         _ => Finding::ok(text),
     }
 }
 
-/// One that is `gapless-agent run`, whoever's it is.
-pub fn running_process() -> Option<u32> {
+/// One that is `gapless-agent run` with this configuration, whoever's it is.
+pub fn running_process(config: &Path) -> Option<u32> {
+    let config = fs::canonicalize(config).ok();
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut numbers = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
     numbers.find(|pid: &u32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = command.split(|byte| *byte == 0);
-        let is_agent = words.next().is_some_and(|program| program.ends_with(b"gapless-agent"));
-        is_agent && words.any(|word| word == b"run")
+        let words: Vec<&OsStr> = command.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+        let is_agent =
+            words.first().is_some_and(|program| program.as_bytes().ends_with(b"gapless-agent"));
+        is_agent && words.iter().any(|word| *word == "run") && {
+            let given = words.windows(2).find_map(|pair| match pair {
+                [option, path] if *option == "--config" => Some(Path::new(path)),
+                _ => None,
+            });
+            // Of somebody else's process it cannot be told where it is: it may be the one.
+            let folder = fs::read_link(format!("/proc/{pid}/cwd"));
+            let its = given.zip(folder.ok()).map(|(given, folder)| folder.join(given));
+            let its = its.and_then(|its| fs::canonicalize(its).ok());
+            its.is_none() || its == config
+        }
     })
 }

@@ -49,7 +49,7 @@ pub fn examine(config: &Config, agent: &Agent, practice: &mut Practice<'_>) -> i
         practice.tell("space", space(mount.as_ref()))?;
         practice.tell("index", index(config, agent))?;
         let of = config.clone();
-        match within(LIST_PATIENCE, move || Files::look(&of, false)) {
+        match within(LIST_PATIENCE, move || Files::look(&of, 0)) {
             Some(Ok(files)) => {
                 practice.tell("recordings", recordings(config, &files))?;
                 practice.tell("speed", speed(config, &files))?;
@@ -59,7 +59,8 @@ pub fn examine(config: &Config, agent: &Agent, practice: &mut Practice<'_>) -> i
                     Some(Err(error)) => told(&error),
                     _ => format!("listing it takes more than {}", length_of(LIST_PATIENCE)),
                 };
-                practice.tell("recordings", Finding::fail(why, "see dmesg: the card may be dying"))?;
+                practice
+                    .tell("recordings", Finding::fail(why, "see dmesg: the card may be dying"))?;
                 practice.skip(&["speed"], "not tried without recordings")?;
             }
         }
@@ -94,10 +95,9 @@ fn mounted(config: &Config, looked: Looked) -> (Finding, Option<Mount>) {
             "the kernel does that where a file system is damaged: see dmesg; check it (fsck), or \
              mount it for writing",
         ),
-        Some((_, Ok(()), None)) => Finding::warn(
-            format!("what is mounted at {root} cannot be told"),
-            "is /proc mounted?",
-        ),
+        Some((_, Ok(()), None)) => {
+            Finding::warn(format!("what is mounted at {root} cannot be told"), "is /proc mounted?")
+        }
     };
     let mount = looked.and_then(|(_, _, mount)| mount);
     (finding, mount)
@@ -108,7 +108,8 @@ fn space(mount: Option<&Mount>) -> Finding {
     let (free, size) = (size_of(mount.free_bytes), size_of(mount.size_bytes));
     let text = format!("{free} of {size} free");
     if mount.free_bytes < NEARLY_FULL_BYTES {
-        let to_do = "does the recorder delete its oldest files? The index is not kept on a full card";
+        let to_do =
+            "does the recorder delete its oldest files? The index is not kept on a full card";
         return Finding::warn(text, to_do);
     }
     Finding::ok(text)
@@ -193,9 +194,10 @@ fn speed(config: &Config, files: &Files) -> Finding {
             format!("a read has not ended for {}", length_of(speed::PATIENCE * 2)),
             "the card hangs: see dmesg",
         ),
-        Some(Err(error)) => {
-            Finding::fail(format!("a recording cannot be read: {error}"), "see dmesg: the card may be dying")
-        }
+        Some(Err(error)) => Finding::fail(
+            format!("a recording cannot be read: {error}"),
+            "see dmesg: the card may be dying",
+        ),
         Some(Ok(None)) => Finding::skipped("there is no recording to read"),
         Some(Ok(Some(measured))) => {
             let rate = size_of(measured.bytes_per_second() as u64);

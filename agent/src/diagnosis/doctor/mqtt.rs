@@ -70,7 +70,10 @@ impl Mqtt {
     }
 
     /// Which of the filters are refused.
-    pub async fn subscribe(&mut self, filters: [(String, u8); 2]) -> Result<Vec<String>, MqttError> {
+    pub async fn subscribe(
+        &mut self,
+        filters: [(String, u8); 2],
+    ) -> Result<Vec<String>, MqttError> {
         let names = filters.clone().map(|(filter, _)| filter);
         let quality = |qos| if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let filters = filters.map(|(filter, qos)| SubscribeFilter::new(filter, quality(qos)));
@@ -135,7 +138,10 @@ impl Mqtt {
         self.write(&bytes).await?;
         let (header, frame) = self.frame_of(PUBACK).await?;
         let ack = v5::PubAck::read(header, frame).map_err(malformed)?;
-        Ok(matches!(ack.reason, v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers))
+        Ok(matches!(
+            ack.reason,
+            v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers
+        ))
     }
 
     /// Whether the broker lets it listen there. By version 5.

@@ -87,7 +87,9 @@ impl Examination<'_, '_> {
         let greeting = match let_in {
             true => self.greet(&mut mqtt).await,
             false if self.agent.is_true("/link/connected") => Greeting::NotTried,
-            false => return self.practice.skip(&CHECKS[4..], "not tried: the device is not let in"),
+            false => {
+                return self.practice.skip(&CHECKS[4..], "not tried: the device is not let in");
+            }
         };
         let finding = self.allowed(address, &who, &greeting).await;
         self.practice.tell("acl", finding)?;
@@ -110,7 +112,8 @@ impl Examination<'_, '_> {
         }
         let begun = Instant::now();
         let found = tokio::time::timeout(STEP_PATIENCE, tokio::net::lookup_host((host, url.port)));
-        let to_do = "is [broker] url right? Which name server is in /etc/resolv.conf, and is it reached?";
+        let to_do =
+            "is [broker] url right? Which name server is in /etc/resolv.conf, and is it reached?";
         match found.await {
             Ok(Ok(addresses)) => {
                 let addresses: Vec<SocketAddr> = addresses.take(MAX_ADDRESSES).collect();
@@ -196,22 +199,26 @@ impl Examination<'_, '_> {
             }
             // What is tried is not what the agent does: its own word counts.
             Ok(_) | Err(MqttError::Ended) if self.agent.is_true("/link/connected") => {
-                Finding::skipped("the agent is let in; nobody is beside it, so that its word counts")
+                Finding::skipped(
+                    "the agent is let in; nobody is beside it, so that its word counts",
+                )
             }
             Ok(ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized) => {
                 let text = format!("{user} is refused: wrong password, or not allowed");
-                Finding::fail(text, "look at [broker] username and password_file, and at the broker's log")
+                Finding::fail(
+                    text,
+                    "look at [broker] username and password_file, and at the broker's log",
+                )
             }
             Ok(ConnectReturnCode::BadClientId) => {
                 let text = format!("the client id {} is refused", who.client_id);
                 Finding::fail(text, "the broker has to let gapless-agent-DEVICE in")
             }
-            Ok(code) => {
-                Finding::fail(format!("refused: {code:?}"), "look at the broker's log")
-            }
-            Err(error) => {
-                Finding::fail(told(&error), "is it an MQTT broker, and does it want TLS? See its log")
-            }
+            Ok(code) => Finding::fail(format!("refused: {code:?}"), "look at the broker's log"),
+            Err(error) => Finding::fail(
+                told(&error),
+                "is it an MQTT broker, and does it want TLS? See its log",
+            ),
         }
     }
 
@@ -284,7 +291,12 @@ impl Examination<'_, '_> {
     }
 
     /// Whether the device may say and hear what it has to.
-    async fn allowed(&self, address: SocketAddr, who: &Credentials, greeting: &Greeting) -> Finding {
+    async fn allowed(
+        &self,
+        address: SocketAddr,
+        who: &Credentials,
+        greeting: &Greeting,
+    ) -> Finding {
         let to_do = format!(
             "allow `{}` to publish below gapless/1/{}/ and to subscribe to its ask and credit",
             who.login.as_ref().map_or(who.client_id.as_str(), |(user, _)| user),
@@ -327,7 +339,11 @@ impl Examination<'_, '_> {
     }
 
     /// What the broker refuses; `None` where it does not tell.
-    async fn probe(&self, address: SocketAddr, who: &Credentials) -> Result<Option<Vec<String>>, MqttError> {
+    async fn probe(
+        &self,
+        address: SocketAddr,
+        who: &Credentials,
+    ) -> Result<Option<Vec<String>>, MqttError> {
         let Ok(stream) = self.open(address).await else { return Ok(None) };
         let mut mqtt = Mqtt::over(stream);
         match mqtt.log_in_by_5(who).await {
@@ -389,7 +405,8 @@ impl Examination<'_, '_> {
     }
 
     fn answered(&self, greeting: Greeting) -> Finding {
-        let to_do = "does `gapless serve` run, with this broker? What does `gapless devices` say there?";
+        let to_do =
+            "does `gapless serve` run, with this broker? What does `gapless devices` say there?";
         if let Greeting::Server { server, trip_s, behind_s } = greeting {
             let (trip, apart) = (seconds(trip_s), seconds(behind_s.abs()));
             let text = format!("{server} answers within {trip}; its clock is {apart} apart");
@@ -405,7 +422,8 @@ impl Examination<'_, '_> {
             };
             return Finding::warn(text, to_do);
         }
-        let heard = self.agent.text("/link/server").zip(self.agent.number("/link/server_heard_s_ago"));
+        let heard =
+            self.agent.text("/link/server").zip(self.agent.number("/link/server_heard_s_ago"));
         match heard {
             Some((server, ago)) if ago < HEARD_LATELY_S => {
                 let trip = self.agent.number("/link/round_trip_s");
@@ -445,7 +463,11 @@ enum OpenError {
 /// What came of saying that the device is there.
 #[derive(Debug)]
 enum Greeting {
-    Server { server: String, trip_s: f64, behind_s: f64 },
+    Server {
+        server: String,
+        trip_s: f64,
+        behind_s: f64,
+    },
     NoServer,
     /// The agent itself says so.
     NotTried,
