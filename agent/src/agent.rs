@@ -9,11 +9,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::backoff::{Backoff, Ended};
 pub use crate::card::Stores;
 use crate::clock;
 use crate::config::Config;
+use crate::diagnosis::{Configuration, Desk, Origin, Socket};
 pub use crate::session::{AgentError, Status};
 use crate::session::{Broken, Device, random};
 
@@ -59,31 +61,84 @@ pub async fn run_with(
     shutdown: impl Future<Output = ()>,
     status: &watch::Sender<Status>,
 ) -> Result<(), AgentError> {
+    run_seen(config, stores, shutdown, status, Seen::default()).await
+}
+
+/// What of an agent can be looked at while it runs, and where its configuration comes from.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub desk: Desk,
+    pub origin: Origin,
+    /// Answers from the desk, where there is one.
+    pub socket: Option<Socket>,
+}
+
+enum Told {
+    Stop,
+    Anew(Box<Config>),
+}
+
+/// As [`run_with`], for an agent that can be looked at, and reads its configuration again when that changes.
+pub async fn run_seen(
+    config: Config,
+    stores: Stores,
+    shutdown: impl Future<Output = ()>,
+    status: &watch::Sender<Status>,
+    seen: Seen,
+) -> Result<(), AgentError> {
+    let Seen { desk, origin, socket } = seen;
     let mut shutdown = pin!(shutdown);
-    let mut device = Device::start(config, stores).await?;
+    let mut configuration = Configuration::new(config.clone(), origin, desk.clone());
+    let mut answering = JoinSet::new();
+    if let Some(socket) = socket {
+        answering.spawn(socket.serve(desk.clone()));
+    }
+    let mut device = Device::start(config, stores, desk.clone()).await?;
     status.send_replace(Status::Disconnected);
     let mut backoff = Backoff::new();
     let mut last_cause = String::new();
     loop {
         let begun = clock::boottime();
-        let error = match device.connect(shutdown.as_mut(), status).await {
-            Ok(()) => break,
-            Err(Broken::Agent(error)) => return Err(error),
-            Err(Broken::Link(error)) => error,
+        let mut told = None;
+        let outcome = {
+            let listen = pin!(async {
+                told = Some(tokio::select! {
+                    () = shutdown.as_mut() => Told::Stop,
+                    config = configuration.changed() => Told::Anew(Box::new(config)),
+                });
+            });
+            device.connect(listen, status).await
         };
-        let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
+        let error = match outcome {
+            Ok(()) => None,
+            Err(Broken::Agent(error)) => return Err(error),
+            Err(Broken::Link(error)) => Some(error),
+        };
         let was_connected = status.send_replace(Status::Disconnected) == Status::Connected;
+        desk.link_lost(error.as_ref().map(|error| error as &dyn Error));
+        match told {
+            Some(Told::Stop) => break,
+            Some(Told::Anew(config)) => {
+                device.reconfigure(*config);
+                continue;
+            }
+            None => {}
+        }
+        let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
         let pause = backoff.after(Ended { lasted, was_connected }, random());
         // A broker that stays away for a night is worth one line, not a thousand.
-        let cause = error.to_string();
-        if was_connected || cause != last_cause {
-            let broker = device.broker();
-            tracing::warn!(%broker, error = &error as &dyn Error, ?lasted, "no link");
-            last_cause = cause;
+        if let Some(error) = error {
+            let cause = error.to_string();
+            if was_connected || cause != last_cause {
+                let broker = device.broker();
+                tracing::warn!(%broker, error = &error as &dyn Error, ?lasted, "no link");
+                last_cause = cause;
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.as_mut() => break,
+            config = configuration.changed() => device.reconfigure(config),
         }
     }
     device.stop().await;

@@ -23,6 +23,7 @@ use sdcard_indexer::index::{
     Digested, Index, IndexConfig, IndexError, LocateError, LocatedPart, ReadError, StreamSource,
     Sweep,
 };
+use sdcard_indexer::readable::explain;
 use sdcard_indexer::recordings::Recordings;
 use sdcard_indexer::time::TimeRange;
 use sdcard_indexer::watch::{Hint, Watcher};
@@ -35,6 +36,8 @@ use crate::config::Config;
 use crate::conversation::{
     Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, ToldTime, Wanted,
 };
+use crate::diagnosis::closed::follows_no_link;
+use crate::diagnosis::{CardFacts, Desk, Inspection};
 use crate::listing::listing;
 use crate::outlook::Outlook;
 
@@ -44,6 +47,8 @@ const MAX_OUTSTANDING: usize = MAX_QUESTIONS + 1;
 const POLL_EVERY_MS: u64 = 200;
 /// How often open segments are looked at without a hint.
 const REFRESH_EVERY_MS: u64 = 1_000;
+/// How often it is written down how the card stands.
+const FACTS_EVERY_MS: u64 = 1_000;
 /// Files read between two commands while many are new: each slice costs a look at the whole table too.
 const READ_SLICE: usize = 64;
 /// What the parts of one answer may take, so that it stays well below a packet.
@@ -152,13 +157,14 @@ pub struct Card {
 
 impl Card {
     /// Starts the thread and waits for it to take over what the index's log says.
-    pub async fn start(config: &Config, stores: Stores) -> Result<Card, CardError> {
+    pub async fn start(config: &Config, stores: Stores, desk: Desk) -> Result<Card, CardError> {
         let (commands, orders) = sync_channel(MAX_OUTSTANDING);
         let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
         let (views_sender, views) = watch::channel(Views::new());
         let (opened, ready) = oneshot::channel();
         let told_time = Arc::<Mutex<Option<ToldTime>>>::default();
-        let links = Links { orders, answers, views: views_sender, told_time: told_time.clone() };
+        let told = told_time.clone();
+        let links = Links { orders, answers, views: views_sender, told_time: told, desk };
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
@@ -201,9 +207,11 @@ struct Links {
     answers: mpsc::Sender<Reply>,
     views: watch::Sender<Views>,
     told_time: Arc<Mutex<Option<ToldTime>>>,
+    desk: Desk,
 }
 
 struct CardThread {
+    config: Config,
     index: Index,
     /// `None` where names are to be believed.
     clock: Option<clock::Watch>,
@@ -219,6 +227,10 @@ struct CardThread {
     /// What hashing may take.
     digest_bucket: Bucket,
     card_was_there: bool,
+    /// Files that cannot be used in full.
+    problems: u64,
+    synchronised: Option<Duration>,
+    facts_at: BootMillis,
 }
 
 impl CardThread {
@@ -244,6 +256,10 @@ impl CardThread {
             unread: 0,
             digest_bucket: Bucket::new(DIGEST_BYTES_PER_SECOND, clock::boottime()),
             card_was_there: false,
+            problems: 0,
+            synchronised: None,
+            facts_at: BootMillis(0),
+            config: config.clone(),
         })
     }
 
@@ -251,6 +267,7 @@ impl CardThread {
     fn run(&mut self) {
         loop {
             self.look(clock::boottime());
+            self.attend(clock::boottime());
             let wait_ms = self.wait_ms(clock::boottime());
             match self.links.orders.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(command) => self.obey(command),
@@ -344,6 +361,26 @@ impl CardThread {
         Ok(Answer::Parts { parts, next })
     }
 
+    /// Answers whoever looks at the agent, and writes down how the card stands.
+    fn attend(&mut self, now: BootMillis) {
+        for Inspection { stream, range, skip, take, answer } in self.links.desk.take_inspections() {
+            let segments = self.index.segments(&stream, range).skip(skip).take(take);
+            // Fails only where nobody waits any more.
+            let _ = answer.send(segments.collect());
+        }
+        if now.0.saturating_sub(self.facts_at.0) >= FACTS_EVERY_MS {
+            self.facts_at = now;
+            let mut facts = CardFacts::of(&self.config, &self.index, self.swept_at);
+            facts.unwatched = match &self.watcher {
+                Some(watcher) => watcher.unwatched().map(|why| explain(why)),
+                None => Some("the kernel tells of none".to_owned()),
+            };
+            (facts.unread, facts.problems) = (self.unread, self.problems);
+            facts.synchronised = self.synchronised;
+            self.links.desk.card_stands(facts);
+        }
+    }
+
     /// Looks at the card as far as it is due, without keeping a command waiting for long.
     fn look(&mut self, now: BootMillis) {
         let since = |then: BootMillis| Duration::from_millis(now.0.saturating_sub(then.0));
@@ -382,6 +419,7 @@ impl CardThread {
             self.index.told_time(Boottime::from_nanos(at_ns), utc, error);
         }
         let reading = clock.read();
+        self.synchronised = reading.synchronised;
         if let Some(sweep) = self.index.observe_clock(reading) {
             let synchronised = reading.synchronised.is_some();
             tracing::info!(synchronised, shown = %reading.realtime, "the clock is another one: all is placed anew");
@@ -389,13 +427,27 @@ impl CardThread {
         }
     }
 
+    /// What the kernel and the recorder say.
     fn hints(&mut self) -> Vec<Hint> {
-        let Some(watcher) = &mut self.watcher else { return Vec::new() };
-        watcher.poll().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the watch has ended: changes are found by sweeps only");
-            self.watcher = None;
-            vec![Hint::SweepAll]
-        })
+        let mut hints = match &mut self.watcher {
+            None => Vec::new(),
+            Some(watcher) => watcher.poll().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the watch has ended: changes are found by sweeps only");
+                self.watcher = None;
+                vec![Hint::SweepAll]
+            }),
+        };
+        let (closed, overflowed) = self.links.desk.take_closed();
+        for closed in closed {
+            if follows_no_link(&closed) {
+                hints.push(Hint::Sealed(closed.file));
+            } else {
+                let path = closed.file.display();
+                tracing::warn!(%path, "said to be closed, but reached over a link");
+            }
+        }
+        hints.extend(overflowed.then_some(Hint::SweepAll));
+        hints
     }
 
     fn survey(&mut self, now: BootMillis) {
@@ -421,6 +473,7 @@ impl CardThread {
             tracing::info!("every recording is read");
         }
         self.unread = sweep.unread;
+        self.problems += sweep.problems.len() as u64 + sweep.problems_untold;
         for problem in &sweep.problems {
             let (stream, path) = (&problem.stream, problem.path.display());
             let problem = &problem.kind as &dyn Error;
@@ -457,7 +510,7 @@ impl CardThread {
     }
 }
 
-fn index_config(config: &Config) -> IndexConfig {
+pub(crate) fn index_config(config: &Config) -> IndexConfig {
     let sources = config.streams.iter().map(|stream| StreamSource {
         stream: stream.id.clone(),
         root: config.card.root.join(&stream.path),

@@ -53,6 +53,11 @@ fn parse_boot_id(text: &str) -> Option<BootId> {
     (digits.len() == 32).then_some(BootId(number.to_be_bytes()))
 }
 
+/// Whether a clock that shows this may be right.
+pub fn is_plausible(shown: Timestamp) -> bool {
+    shown >= WRITTEN
+}
+
 /// Which clocks an index is to believe; `None` where it is not to be told of any.
 pub fn trust(believe: Believe) -> Option<ClockTrust> {
     match believe {

@@ -46,6 +46,8 @@ pub struct Config {
     pub clock: Clock,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub diagnosis: Diagnosis,
     #[serde(rename = "stream", deserialize_with = "streams")]
     pub streams: Vec<Stream>,
 }
@@ -234,6 +236,15 @@ pub struct Limits {
     pub max_bytes_per_second: u64,
 }
 
+/// How people and recorders reach the running agent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Diagnosis {
+    /// Default: `/run/gapless-agent/DEVICE.socket`; empty: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits { max_open_transfers: 4, max_chunk_bytes: MAX_CHUNK_BYTES, max_bytes_per_second: 0 }
@@ -383,9 +394,17 @@ impl Config {
         })
     }
 
+    /// Where the running agent answers; `None` where it is not to.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let usual = || Path::new("/run/gapless-agent").join(format!("{}.socket", self.device));
+        let socket = self.diagnosis.socket.clone().unwrap_or_else(usual);
+        (!socket.as_os_str().is_empty()).then_some(socket)
+    }
+
     /// The whole configuration with every default filled in; reads back as the same.
     pub fn effective(&self) -> String {
         let mut config = self.clone();
+        config.diagnosis.socket = Some(config.socket().unwrap_or_default());
         config.card.state_dir = Some(config.card.state_dir());
         toml::to_string(&config).expect("every part of a configuration has a TOML form")
     }

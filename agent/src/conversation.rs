@@ -33,7 +33,7 @@ use crate::advertise::Advertise;
 use crate::serve::{self, Chunk, Serve};
 
 pub use crate::advertise::{Standing, Views};
-pub use crate::serve::{CloseCause, PartBytes, PartHandle, PartRead};
+pub use crate::serve::{CloseCause, PartBytes, PartHandle, PartRead, TransferStanding};
 pub use questions::{Answer, Asker, MAX_QUESTIONS, Question, Wanted};
 
 pub(crate) use outbox::MAX_IN_CLIENT;
@@ -177,6 +177,8 @@ pub struct Conversation {
     questions: Questions,
     outbox: Outbox,
     dropped: Dropped,
+    /// The server whose ask was last obeyed, and when.
+    heard: Option<(ServerId, BootMillis)>,
     /// Of the event that is being handled.
     actions: Vec<Action>,
 }
@@ -191,6 +193,7 @@ impl Conversation {
             questions: Questions::default(),
             outbox: Outbox::default(),
             dropped: Dropped::default(),
+            heard: None,
             actions: Vec::new(),
         }
     }
@@ -236,6 +239,26 @@ impl Conversation {
     /// What was dropped of all that was heard.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
+    }
+
+    /// The server whose ask was last obeyed, and when.
+    pub fn heard(&self) -> Option<&(ServerId, BootMillis)> {
+        self.heard.as_ref()
+    }
+
+    /// What is being served, and what was a moment ago.
+    pub fn transfers(&self) -> impl Iterator<Item = TransferStanding> {
+        self.serve.transfers()
+    }
+
+    pub fn boot(&self) -> BootId {
+        self.profile.boot
+    }
+
+    /// Goes on as another device, or the same one with other limits, from the next connection on: there is none now.
+    pub fn reconfigure(&mut self, profile: Profile, now: BootMillis) {
+        self.serve.set_limits(profile.limits, now);
+        self.profile = profile;
     }
 
     fn connected(&mut self, now: BootMillis, id: ConnectionId) {
@@ -333,6 +356,7 @@ impl Conversation {
         if let Some(why) = stale {
             return self.drop_message(now, Cause::Stale, "ask", why.to_owned());
         }
+        self.heard = Some((server.clone(), now));
         match body {
             AskBody::Coverage => self.advertise.report_all(),
             AskBody::Locate { request, stream, range } => {

@@ -3,8 +3,8 @@
 //! In the order of the data: `card` owns the index and reads, `advertise` decides what of its coverage is
 //! told when, `serve` which bytes are sent next, and [`conversation`] makes of these all that a device says
 //! and does; it is pure. `session` connects it to the card and the `link`, and `agent` makes one link after
-//! the other. It never writes to the card outside the index's folder. [`index_command`] needs none of
-//! these: it answers questions about a card by itself.
+//! the other. It never writes to the card outside the index's folder. [`diagnosis`] lets people see all of that, of a
+//! running agent and of a dead one; [`index_command`] needs none of these: it answers questions about a card by itself.
 
 mod advertise;
 mod agent;
@@ -14,6 +14,7 @@ mod card;
 mod clock;
 pub mod config;
 pub mod conversation;
+pub mod diagnosis;
 pub mod index_command;
 mod link;
 mod listing;
@@ -24,5 +25,5 @@ mod session;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use agent::{AgentError, Status, Stores, run, run_watched, run_with};
+pub use agent::{AgentError, Seen, Status, Stores, run, run_seen, run_watched, run_with};
 pub use config::Config;

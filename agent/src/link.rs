@@ -129,6 +129,17 @@ impl From<ConnectionError> for LinkError {
     }
 }
 
+/// Who the device is to the broker, with the password as its file has it now.
+pub fn credentials(config: &Config) -> Result<Option<(String, String)>, LinkError> {
+    let Some(username) = &config.broker.username else { return Ok(None) };
+    let password = match &config.broker.password_file {
+        Some(path) => fs::read_to_string(path)
+            .map_err(|source| LinkError::Password { path: path.clone(), source })?,
+        None => String::new(),
+    };
+    Ok(Some((username.clone(), password.trim_end_matches(['\r', '\n']).to_owned())))
+}
+
 fn options(config: &Config) -> Result<MqttOptions, LinkError> {
     let broker = &config.broker;
     let client_id = agent_client_id(&config.device);
@@ -142,13 +153,8 @@ fn options(config: &Config) -> Result<MqttOptions, LinkError> {
     if let Some(tls) = &broker.tls {
         options.set_transport(rumqttc::Transport::tls_with_config(crate::tls::client(tls)?.into()));
     }
-    if let Some(username) = &broker.username {
-        let password = match &broker.password_file {
-            Some(path) => fs::read_to_string(path)
-                .map_err(|source| LinkError::Password { path: path.clone(), source })?,
-            None => String::new(),
-        };
-        options.set_credentials(username, password.trim_end_matches(['\r', '\n']));
+    if let Some((username, password)) = credentials(config)? {
+        options.set_credentials(username, password);
     }
     Ok(options)
 }

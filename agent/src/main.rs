@@ -1,14 +1,16 @@
 //! The command line of `gapless-agent`: exit code 2 for usage and configuration, 1 for failure.
-//! What stands behind `index` is read by [`agent::index_command`].
+//! What stands behind `index` is read by [`agent::index_command`], behind `status` and the like by
+//! [`agent::diagnosis`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::{Config, Status};
+use agent::diagnosis::{self, Desk, Origin, Socket};
+use agent::{Config, Seen, Status};
 use lexopt::prelude::*;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 const HELP: &str = "\
 gapless-agent: tells a server what an SD card holds, and serves ranges of it.
@@ -17,10 +19,19 @@ usage: gapless-agent run --config FILE [-v]
        gapless-agent --check-config --config FILE
        gapless-agent --print-config --config FILE
        gapless-agent index scan|show|verify|fsck DIR
+       gapless-agent status|coverage|segments|doctor|tap|bundle|closed|log
 
   run             connect to the broker and serve until SIGTERM or SIGINT
   index           what a card holds, without configuration or server: more by
                   gapless-agent index --help
+  status          how the agent and its card stand
+  coverage        what is held of each stream, drawn and listed
+  segments        the recordings, one by one
+  doctor          tries all that an agent needs, and says what to do
+  tap             what the agent hears and says, as it happens
+  bundle          a support archive, without secrets
+  closed PATH     tell the agent that a recording was closed
+  log             the agent's last log lines; each of these has a --help
   --config FILE   the configuration; agent.example.toml explains every key
   --check-config  say whether the configuration can be used, and exit
   --print-config  print the configuration with every default filled in, and exit
@@ -53,6 +64,7 @@ enum Command {
     Print(PathBuf),
     Run { config: PathBuf, verbose: bool },
     Index(lexopt::Parser),
+    Diagnosis(String, lexopt::Parser),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +77,7 @@ fn main() -> ExitCode {
     };
     let command = match command {
         Command::Index(arguments) => return agent::index_command::run(arguments),
+        Command::Diagnosis(command, arguments) => return diagnosis::run(&command, arguments),
         command => command,
     };
     let (Command::Check(path) | Command::Print(path) | Command::Run { config: path, .. }) =
@@ -84,7 +97,7 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Run { verbose, .. } => match run(config, verbose) {
+        Command::Run { config: path, verbose } => match run(config, path, verbose) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("gapless-agent: {error:#}");
@@ -108,6 +121,11 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     while let Some(argument) = arguments.next()? {
         match argument {
             Value(command) if command == "index" && first => return Ok(Command::Index(arguments)),
+            Value(command)
+                if first && diagnosis::COMMANDS.iter().any(|known| command == *known) =>
+            {
+                return Ok(Command::Diagnosis(command.string()?, arguments));
+            }
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Long("config") => config = Some(PathBuf::from(arguments.value()?)),
@@ -120,7 +138,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         first = false;
     }
     if !(run || check || print) {
-        return Err("give a command: run, index, --check-config or --print-config".into());
+        return Err("give a command: run, index, status, --check-config or --print-config".into());
     }
     let config = config.ok_or("--config FILE is missing")?;
     Ok(match (check, print) {
@@ -131,9 +149,10 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     })
 }
 
-fn run(config: Config, verbose: bool) -> anyhow::Result<()> {
+fn run(config: Config, path: PathBuf, verbose: bool) -> anyhow::Result<()> {
     let level = if verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+    let desk = Desk::default();
+    tracing_subscriber::fmt().with_writer(desk.log().clone()).with_max_level(level).init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
@@ -147,11 +166,33 @@ fn run(config: Config, verbose: bool) -> anyhow::Result<()> {
             notify(&[NotifyState::Stopping]);
         };
         let (status, watched) = watch::channel(Status::Starting);
+        let origin = Origin { path: Some(path), ..Origin::default() };
+        let look = origin.look.clone();
+        let seen = Seen { desk, origin, socket: socket(&config) };
         tokio::select! {
-            outcome = agent::run_watched(config, shutdown, &status) => Ok(outcome?),
+            outcome = agent::run_seen(config, Box::new(|_| None), shutdown, &status, seen) => Ok(outcome?),
             never = show(watched) => match never {},
+            never = heed_hangups(&look) => match never? {},
         }
     })
+}
+
+/// An agent that nobody can ask still serves.
+fn socket(config: &Config) -> Option<Socket> {
+    let path = config.socket()?;
+    let socket = Socket::bind(&path);
+    let told =
+        |error: &_| tracing::warn!(path = %path.display(), %error, "nobody can ask this agent");
+    socket.inspect_err(told).ok()
+}
+
+/// SIGHUP: the configuration is to be looked at.
+async fn heed_hangups(look: &Notify) -> std::io::Result<std::convert::Infallible> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    while hangups.recv().await.is_some() {
+        look.notify_one();
+    }
+    std::future::pending().await
 }
 
 /// Tells the supervisor, where there is one (`NOTIFY_SOCKET`), what the agent is at.

@@ -122,6 +122,19 @@ pub enum CloseCause {
     LinkLost,
 }
 
+/// How far a transfer has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferStanding {
+    pub id: TransferId,
+    pub part: PartBytes,
+    /// First byte that is sent.
+    pub from: u64,
+    /// All before it came from the card.
+    pub position: u64,
+    pub priority: u8,
+    pub ended: bool,
+}
+
 #[derive(Debug)]
 struct Transfer {
     handle: PartHandle,
@@ -209,6 +222,23 @@ impl Serve {
             sending: None,
             servers: Vec::new(),
         }
+    }
+
+    /// While nothing is open.
+    pub fn set_limits(&mut self, limits: DeviceLimits, now: BootMillis) {
+        self.limits = limits;
+        self.device_bucket.set_rate(now, limits.max_bytes_per_second);
+    }
+
+    pub fn transfers(&self) -> impl Iterator<Item = TransferStanding> {
+        self.transfers.iter().map(|transfer| TransferStanding {
+            id: transfer.id,
+            part: transfer.part,
+            from: transfer.from,
+            position: transfer.position,
+            priority: transfer.priority,
+            ended: transfer.ended,
+        })
     }
 
     pub fn handle(&mut self, now: BootMillis, event: Event) -> Vec<Action> {

@@ -16,6 +16,7 @@ use crate::card::{Card, CardError, Command, PartCursor, Reply, Stores};
 use crate::clock;
 use crate::config::{BrokerUrl, Config};
 use crate::conversation::{Action, Conversation, Event, Fact, PartHandle, Profile};
+use crate::diagnosis::Desk;
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::network;
 
@@ -67,13 +68,17 @@ pub struct Device {
     conversation: Conversation,
     /// How far each open part is read; `None` while a read of it is with the card.
     cursors: HashMap<PartHandle, Option<Box<PartCursor>>>,
+    desk: Desk,
 }
 
 impl Device {
-    pub async fn start(config: Config, stores: Stores) -> Result<Self, AgentError> {
+    pub async fn start(config: Config, stores: Stores, desk: Desk) -> Result<Self, AgentError> {
         let boot = clock::boot_id().map_err(AgentError::BootId)?;
+        let card = Card::start(&config, stores, desk.clone()).await?;
+        desk.shows(card.views.clone());
         Ok(Device {
-            card: Card::start(&config, stores).await?,
+            card,
+            desk,
             conversation: Conversation::new(profile(&config, boot), clock::boottime()),
             cursors: HashMap::new(),
             config,
@@ -86,6 +91,13 @@ impl Device {
 
     pub async fn stop(self) {
         self.card.stop().await;
+    }
+
+    /// Between two connections. What was dropped so far stays counted.
+    pub fn reconfigure(&mut self, config: Config) {
+        let boot = self.conversation.boot();
+        self.conversation.reconfigure(profile(&config, boot), clock::boottime());
+        self.config = config;
     }
 
     /// One connection, from the first attempt to the first error; `Ok` once `shutdown` is done.
@@ -135,6 +147,7 @@ impl Session<'_> {
         status: &watch::Sender<Status>,
     ) -> Result<(), Broken> {
         loop {
+            self.device.desk.goes_on(&self.device.conversation);
             let wait = self.wait();
             tokio::select! {
                 event = self.link.next() => self.hear(event, status)?,
@@ -171,10 +184,12 @@ impl Session<'_> {
         match event {
             LinkEvent::Connected => {
                 status.send_replace(Status::Connected);
+                self.device.desk.connected();
                 self.happened(Event::Connected { connection: self.connection })
             }
             LinkEvent::Message(publish) => {
                 let (topic, payload) = (&publish.topic[..], &publish.payload[..]);
+                self.device.desk.heard(topic, payload);
                 self.happened(Event::Message { topic, payload })
             }
             LinkEvent::DataSent => self.happened(Event::ChunkSent),
@@ -204,6 +219,7 @@ impl Session<'_> {
 
     fn look_at_network(&mut self) -> Result<(), Broken> {
         let network = network::look(self.broker, &self.device.config.network.link);
+        self.device.desk.reached_over(&network);
         tracing::debug!(link = network.link, address = ?network.address, "network");
         self.happened(Event::Network(network))
     }
@@ -217,8 +233,11 @@ impl Session<'_> {
         for action in actions {
             match action {
                 Action::Subscribe(filters) => self.link.subscribe(filters)?,
-                Action::Publish { topic, payload } => self.link.publish(topic, payload)?,
-                Action::SendChunk { topic, frame } => self.link.publish(topic, frame)?,
+                Action::Publish { topic, payload }
+                | Action::SendChunk { topic, frame: payload } => {
+                    self.device.desk.said(&topic, &payload);
+                    self.link.publish(topic, payload)?;
+                }
                 Action::LookAtNetwork if self.broker.is_some() => self.look_at_network()?,
                 Action::LookAtNetwork => self.search_broker(),
                 Action::Ask { asker, question } => {
@@ -232,8 +251,14 @@ impl Session<'_> {
                     self.device.card.submit(read)?;
                 }
                 Action::Close { handle } => drop(self.device.cursors.remove(&handle)),
-                Action::LearnTime(told) => self.device.card.learn_time(told),
-                Action::Note(fact) => log(&fact, self.device.broker()),
+                Action::LearnTime(told) => {
+                    self.device.desk.told_time(&told);
+                    self.device.card.learn_time(told);
+                }
+                Action::Note(fact) => {
+                    self.device.desk.note(&fact);
+                    log(&fact, self.device.broker());
+                }
             }
         }
         Ok(())

@@ -33,6 +33,7 @@ fn the_smallest_configuration_prints_with_every_default_and_reads_back() {
         "max_open_transfers = 4",
         "max_chunk_bytes = 65536",
         "max_bytes_per_second = 0",
+        r#"socket = "/run/gapless-agent/cam-7.socket""#,
         r#"layout = "mediamtx""#,
         r#"time_zone = "Europe/Berlin""#,
     ] {

@@ -8,16 +8,16 @@
 mod arguments;
 mod fsck;
 mod help;
-mod logged;
-mod output;
-mod progress;
+pub(crate) mod logged;
+pub(crate) mod output;
+pub(crate) mod progress;
 mod scan;
 mod show;
 mod streams;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sdcard_indexer::index::{Index, IndexConfig, Problem};
@@ -101,6 +101,18 @@ pub fn run(arguments: lexopt::Parser) -> ExitCode {
             eprintln!("gapless-agent index: {}", explain(&error).trim_end());
             ExitCode::from(EXIT_CANNOT)
         }
+    }
+}
+
+/// `index fsck` of the card of a configuration, as text.
+pub(crate) fn check(root: &Path, config: &Path, out: &mut dyn Write) -> Result<(), String> {
+    let words = ["fsck".as_ref(), root.as_os_str(), "--config".as_ref(), config.as_os_str()];
+    match arguments::parse(lexopt::Parser::from_args(words)) {
+        Ok(Asked::Question(question)) => {
+            question.answer(out).map(drop).map_err(|error| explain(&error))
+        }
+        Ok(Asked::Help(_)) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -335,6 +335,11 @@ impl Index {
         self.find(stream).into_iter().flat_map(move |stream| stream.table.touching(range))
     }
 
+    /// How many segments a stream has, whatever can be used of them.
+    pub fn segment_count(&self, stream: &StreamId) -> usize {
+        self.find(stream).map_or(0, |stream| stream.table.len())
+    }
+
     /// How fast the oldest footage of a stream vanishes; `None` as long as too little was seen to vanish.
     pub fn horizon_speed(&self, stream: &StreamId, now: Timestamp) -> Option<HorizonSpeed> {
         self.find(stream)?.table.horizon_speed(self.clock.utc(now))
