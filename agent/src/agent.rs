@@ -8,27 +8,25 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::backoff::{Backoff, Ended};
 pub use crate::card::Stores;
 use crate::clock;
 use crate::config::Config;
-pub use crate::session::{AgentError, Status};
+pub use crate::session::{AgentError, Status, Vitals};
 use crate::session::{Broken, Device, random};
 
 /// Runs an agent until `shutdown` is done; then says goodbye and returns within 2 s.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-    run_watched(config, shutdown, &watch::Sender::new(Status::Starting)).await
+    run_watched(config, shutdown, &Vitals::default()).await
 }
 
-/// As [`run`], and tells its status as it changes.
+/// As [`run`], and lets a supervisor see how it is.
 pub async fn run_watched(
     config: Config,
     shutdown: impl Future<Output = ()>,
-    status: &watch::Sender<Status>,
+    vitals: &Vitals,
 ) -> Result<(), AgentError> {
-    run_with(config, Box::new(|_| None), shutdown, status).await
+    run_with(config, Box::new(|_| None), shutdown, vitals).await
 }
 
 /// As [`run_watched`], for a device whose recordings do not lie in folders. `stores` is asked for each
@@ -49,30 +47,30 @@ pub async fn run_watched(
 ///     "main" => Some(Box::new(RingStore::open(source.root.join("ring.bin"))?)),
 ///     _ => None,
 /// });
-/// let status = tokio::sync::watch::Sender::new(agent::Status::Starting);
-/// agent::run_with(config, stores, std::future::pending(), &status).await
+/// agent::run_with(config, stores, std::future::pending(), &agent::Vitals::default()).await
 /// # }
 /// ```
 pub async fn run_with(
     config: Config,
     stores: Stores,
     shutdown: impl Future<Output = ()>,
-    status: &watch::Sender<Status>,
+    vitals: &Vitals,
 ) -> Result<(), AgentError> {
     let mut shutdown = pin!(shutdown);
-    let mut device = Device::start(config, stores).await?;
-    status.send_replace(Status::Disconnected);
+    let mut device = Device::start(config, stores, vitals.heartbeat.clone()).await?;
+    vitals.status.send_replace(Status::Disconnected);
     let mut backoff = Backoff::new();
     let mut last_cause = String::new();
     loop {
+        vitals.heartbeat.task_goes_on();
         let begun = clock::boottime();
-        let error = match device.connect(shutdown.as_mut(), status).await {
+        let error = match device.connect(shutdown.as_mut(), vitals).await {
             Ok(()) => break,
             Err(Broken::Agent(error)) => return Err(error),
             Err(Broken::Link(error)) => error,
         };
         let lasted = Duration::from_millis(clock::boottime().0.saturating_sub(begun.0));
-        let was_connected = status.send_replace(Status::Disconnected) == Status::Connected;
+        let was_connected = vitals.status.send_replace(Status::Disconnected) == Status::Connected;
         let pause = backoff.after(Ended { lasted, was_connected }, random());
         // A broker that stays away for a night is worth one line, not a thousand.
         let cause = error.to_string();

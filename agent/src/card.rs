@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::conversation::{
     Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, ToldTime, Wanted,
 };
+use crate::heartbeat::Heartbeat;
 use crate::listing::listing;
 use crate::outlook::Outlook;
 
@@ -152,13 +153,18 @@ pub struct Card {
 
 impl Card {
     /// Starts the thread and waits for it to take over what the index's log says.
-    pub async fn start(config: &Config, stores: Stores) -> Result<Card, CardError> {
+    pub async fn start(
+        config: &Config,
+        stores: Stores,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Result<Card, CardError> {
         let (commands, orders) = sync_channel(MAX_OUTSTANDING);
         let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
         let (views_sender, views) = watch::channel(Views::new());
         let (opened, ready) = oneshot::channel();
         let told_time = Arc::<Mutex<Option<ToldTime>>>::default();
-        let links = Links { orders, answers, views: views_sender, told_time: told_time.clone() };
+        let told = told_time.clone();
+        let links = Links { orders, answers, views: views_sender, told_time: told, heartbeat };
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
@@ -201,6 +207,7 @@ struct Links {
     answers: mpsc::Sender<Reply>,
     views: watch::Sender<Views>,
     told_time: Arc<Mutex<Option<ToldTime>>>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 struct CardThread {
@@ -250,6 +257,7 @@ impl CardThread {
     /// Until nobody can send commands any more.
     fn run(&mut self) {
         loop {
+            self.links.heartbeat.card_goes_on();
             self.look(clock::boottime());
             let wait_ms = self.wait_ms(clock::boottime());
             match self.links.orders.recv_timeout(Duration::from_millis(wait_ms)) {

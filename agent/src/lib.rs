@@ -14,6 +14,7 @@ mod card;
 mod clock;
 pub mod config;
 pub mod conversation;
+pub mod heartbeat;
 pub mod index_command;
 mod link;
 mod listing;
@@ -24,5 +25,5 @@ mod session;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use agent::{AgentError, Status, Stores, run, run_watched, run_with};
+pub use agent::{AgentError, Status, Stores, Vitals, run, run_watched, run_with};
 pub use config::Config;
