@@ -8,7 +8,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::backoff::{Backoff, Ended};
@@ -16,21 +15,21 @@ pub use crate::card::Stores;
 use crate::clock;
 use crate::config::Config;
 use crate::diagnosis::{Configuration, Desk, Origin, Socket};
-pub use crate::session::{AgentError, Status};
+pub use crate::session::{AgentError, Status, Vitals};
 use crate::session::{Broken, Device, random};
 
 /// Runs an agent until `shutdown` is done; then says goodbye and returns within 2 s.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-    run_watched(config, shutdown, &watch::Sender::new(Status::Starting)).await
+    run_watched(config, shutdown, &Vitals::default()).await
 }
 
-/// As [`run`], and tells its status as it changes.
+/// As [`run`], and lets a supervisor see how it is.
 pub async fn run_watched(
     config: Config,
     shutdown: impl Future<Output = ()>,
-    status: &watch::Sender<Status>,
+    vitals: &Vitals,
 ) -> Result<(), AgentError> {
-    run_with(config, Box::new(|_| None), shutdown, status).await
+    run_with(config, Box::new(|_| None), shutdown, vitals).await
 }
 
 /// As [`run_watched`], for a device whose recordings do not lie in folders. `stores` is asked for each
@@ -51,17 +50,16 @@ pub async fn run_watched(
 ///     "main" => Some(Box::new(RingStore::open(source.root.join("ring.bin"))?)),
 ///     _ => None,
 /// });
-/// let status = tokio::sync::watch::Sender::new(agent::Status::Starting);
-/// agent::run_with(config, stores, std::future::pending(), &status).await
+/// agent::run_with(config, stores, std::future::pending(), &agent::Vitals::default()).await
 /// # }
 /// ```
 pub async fn run_with(
     config: Config,
     stores: Stores,
     shutdown: impl Future<Output = ()>,
-    status: &watch::Sender<Status>,
+    vitals: &Vitals,
 ) -> Result<(), AgentError> {
-    run_seen(config, stores, shutdown, status, Seen::default()).await
+    run_seen(config, stores, shutdown, vitals, Seen::default()).await
 }
 
 /// What of an agent can be looked at while it runs, and where its configuration comes from.
@@ -83,7 +81,7 @@ pub async fn run_seen(
     config: Config,
     stores: Stores,
     shutdown: impl Future<Output = ()>,
-    status: &watch::Sender<Status>,
+    vitals: &Vitals,
     seen: Seen,
 ) -> Result<(), AgentError> {
     let Seen { desk, origin, socket } = seen;
@@ -93,11 +91,12 @@ pub async fn run_seen(
     if let Some(socket) = socket {
         answering.spawn(socket.serve(desk.clone()));
     }
-    let mut device = Device::start(config, stores, desk.clone()).await?;
-    status.send_replace(Status::Disconnected);
+    let mut device = Device::start(config, stores, desk.clone(), vitals.heartbeat.clone()).await?;
+    vitals.status.send_replace(Status::Disconnected);
     let mut backoff = Backoff::new();
     let mut last_cause = String::new();
     loop {
+        vitals.heartbeat.task_goes_on();
         let begun = clock::boottime();
         let mut told = None;
         let outcome = {
@@ -107,14 +106,14 @@ pub async fn run_seen(
                     config = configuration.changed() => Told::Anew(Box::new(config)),
                 });
             });
-            device.connect(listen, status).await
+            device.connect(listen, vitals).await
         };
         let error = match outcome {
             Ok(()) => None,
             Err(Broken::Agent(error)) => return Err(error),
             Err(Broken::Link(error)) => Some(error),
         };
-        let was_connected = status.send_replace(Status::Disconnected) == Status::Connected;
+        let was_connected = vitals.status.send_replace(Status::Disconnected) == Status::Connected;
         desk.link_lost(error.as_ref().map(|error| error as &dyn Error));
         match told {
             Some(Told::Stop) => break,

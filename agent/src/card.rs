@@ -38,6 +38,7 @@ use crate::conversation::{
 };
 use crate::diagnosis::closed::follows_no_link;
 use crate::diagnosis::{CardFacts, Desk, Inspection};
+use crate::heartbeat::Heartbeat;
 use crate::listing::listing;
 use crate::outlook::Outlook;
 
@@ -157,14 +158,20 @@ pub struct Card {
 
 impl Card {
     /// Starts the thread and waits for it to take over what the index's log says.
-    pub async fn start(config: &Config, stores: Stores, desk: Desk) -> Result<Card, CardError> {
+    pub async fn start(
+        config: &Config,
+        stores: Stores,
+        desk: Desk,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Result<Card, CardError> {
         let (commands, orders) = sync_channel(MAX_OUTSTANDING);
         let (answers, replies) = mpsc::channel(MAX_OUTSTANDING);
         let (views_sender, views) = watch::channel(Views::new());
         let (opened, ready) = oneshot::channel();
         let told_time = Arc::<Mutex<Option<ToldTime>>>::default();
         let told = told_time.clone();
-        let links = Links { orders, answers, views: views_sender, told_time: told, desk };
+        let links =
+            Links { orders, answers, views: views_sender, told_time: told, desk, heartbeat };
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
@@ -208,6 +215,7 @@ struct Links {
     views: watch::Sender<Views>,
     told_time: Arc<Mutex<Option<ToldTime>>>,
     desk: Desk,
+    heartbeat: Arc<Heartbeat>,
 }
 
 struct CardThread {
@@ -266,6 +274,7 @@ impl CardThread {
     /// Until nobody can send commands any more.
     fn run(&mut self) {
         loop {
+            self.links.heartbeat.card_goes_on();
             self.look(clock::boottime());
             self.attend(clock::boottime());
             let wait_ms = self.wait_ms(clock::boottime());

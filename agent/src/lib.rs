@@ -15,6 +15,7 @@ mod clock;
 pub mod config;
 pub mod conversation;
 pub mod diagnosis;
+pub mod heartbeat;
 pub mod index_command;
 mod link;
 mod listing;
@@ -25,5 +26,5 @@ mod session;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use agent::{AgentError, Seen, Status, Stores, run, run_seen, run_watched, run_with};
+pub use agent::{AgentError, Seen, Status, Stores, Vitals, run, run_seen, run_watched, run_with};
 pub use config::Config;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::diagnosis::{self, Desk, Origin, Socket};
-use agent::{Config, Seen, Status};
+use agent::heartbeat::{BEAT_EVERY, Heartbeat};
+use agent::{Config, Seen, Status, Vitals};
 use lexopt::prelude::*;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,6 +57,8 @@ exit code: 0 done, 1 failure, 2 wrong usage or configuration
 
 /// Wrong usage or configuration.
 const EXIT_USAGE: u8 = 2;
+/// A watchdog is fed so many times within its patience: what takes long has three quarters of it.
+const WATCHDOG_PARTS: u32 = 4;
 
 enum Command {
     Help,
@@ -165,13 +168,15 @@ fn run(config: Config, path: PathBuf, verbose: bool) -> anyhow::Result<()> {
             tracing::info!("told to stop");
             notify(&[NotifyState::Stopping]);
         };
-        let (status, watched) = watch::channel(Status::Starting);
+        let vitals = Vitals::default();
         let origin = Origin { path: Some(path), ..Origin::default() };
         let look = origin.look.clone();
         let seen = Seen { desk, origin, socket: socket(&config) };
+        let agent = agent::run_seen(config, Box::new(|_| None), shutdown, &vitals, seen);
         tokio::select! {
-            outcome = agent::run_seen(config, Box::new(|_| None), shutdown, &status, seen) => Ok(outcome?),
-            never = show(watched) => match never {},
+            outcome = agent => Ok(outcome?),
+            never = show(vitals.status.subscribe()) => match never {},
+            never = feed_watchdog(&vitals.heartbeat) => match never {},
             never = heed_hangups(&look) => match never? {},
         }
     })
@@ -206,6 +211,22 @@ async fn show(mut status: watch::Receiver<Status>) -> std::convert::Infallible {
         notify(&[NotifyState::Ready, NotifyState::Status(text)]);
     }
     std::future::pending().await
+}
+
+/// Tells the supervisor's watchdog, where it has one (`WATCHDOG_USEC`), that the work goes on; as long as it does.
+async fn feed_watchdog(heartbeat: &Heartbeat) -> std::convert::Infallible {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let every = patience / WATCHDOG_PARTS;
+    if every < BEAT_EVERY {
+        let least = BEAT_EVERY * WATCHDOG_PARTS;
+        tracing::warn!(?patience, ?least, "the supervisor's watchdog has too little patience");
+    }
+    loop {
+        tokio::time::sleep(every).await;
+        if heartbeat.went_on() {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::message::{BootId, ConnectionId, DeviceLimits};
@@ -17,11 +18,9 @@ use crate::clock;
 use crate::config::{BrokerUrl, Config};
 use crate::conversation::{Action, Conversation, Event, Fact, PartHandle, Profile};
 use crate::diagnosis::Desk;
+use crate::heartbeat::{BEAT_EVERY, Heartbeat};
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::network;
-
-/// How long to sleep where nothing waits for time to pass.
-const LONG: Duration = Duration::from_secs(60);
 
 /// What ends a connection before the agent is told to stop.
 #[derive(Debug)]
@@ -61,6 +60,19 @@ pub enum Status {
     Connected,
 }
 
+/// How an agent is, for a supervisor to watch.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    pub status: watch::Sender<Status>,
+    pub heartbeat: Arc<Heartbeat>,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Vitals { status: watch::Sender::new(Status::Starting), heartbeat: Arc::default() }
+    }
+}
+
 /// What outlives a connection.
 pub struct Device {
     config: Config,
@@ -72,9 +84,14 @@ pub struct Device {
 }
 
 impl Device {
-    pub async fn start(config: Config, stores: Stores, desk: Desk) -> Result<Self, AgentError> {
+    pub async fn start(
+        config: Config,
+        stores: Stores,
+        desk: Desk,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Result<Self, AgentError> {
         let boot = clock::boot_id().map_err(AgentError::BootId)?;
-        let card = Card::start(&config, stores, desk.clone()).await?;
+        let card = Card::start(&config, stores, desk.clone(), heartbeat).await?;
         desk.shows(card.views.clone());
         Ok(Device {
             card,
@@ -104,14 +121,14 @@ impl Device {
     pub async fn connect(
         &mut self,
         shutdown: Pin<&mut impl Future<Output = ()>>,
-        status: &watch::Sender<Status>,
+        vitals: &Vitals,
     ) -> Result<(), Broken> {
         let connection = ConnectionId(random());
         let (state, offline) = self.conversation.farewell(connection);
         let link = Link::open(&self.config, offline.clone())?;
         let (broker, search) = (None, JoinSet::new());
         let mut session = Session { device: self, link, connection, broker, search };
-        let outcome = session.converse(shutdown, status).await;
+        let outcome = session.converse(shutdown, vitals).await;
         let parted = session.happened(Event::LinkLost);
         let Session { link, .. } = session;
         if outcome.is_ok() {
@@ -144,13 +161,14 @@ impl Session<'_> {
     async fn converse(
         &mut self,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
-        status: &watch::Sender<Status>,
+        vitals: &Vitals,
     ) -> Result<(), Broken> {
         loop {
+            vitals.heartbeat.task_goes_on();
             self.device.desk.goes_on(&self.device.conversation);
             let wait = self.wait();
             tokio::select! {
-                event = self.link.next() => self.hear(event, status)?,
+                event = self.link.next() => self.hear(event, vitals)?,
                 reply = self.device.card.replies.recv() => {
                     self.take_reply(reply.ok_or(CardError::Ended)?)?;
                 }
@@ -172,18 +190,18 @@ impl Session<'_> {
         }
     }
 
+    /// Until time alone changes something, if only that a heartbeat is due.
     fn wait(&self) -> Duration {
         let now = clock::boottime();
-        self.device
-            .conversation
-            .deadline()
-            .map_or(LONG, |due| Duration::from_millis(due.0.saturating_sub(now.0)))
+        let due = self.device.conversation.deadline();
+        let due = due.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
+        due.map_or(BEAT_EVERY, |due| due.min(BEAT_EVERY))
     }
 
-    fn hear(&mut self, event: LinkEvent, status: &watch::Sender<Status>) -> Result<(), Broken> {
+    fn hear(&mut self, event: LinkEvent, vitals: &Vitals) -> Result<(), Broken> {
         match event {
             LinkEvent::Connected => {
-                status.send_replace(Status::Connected);
+                vitals.status.send_replace(Status::Connected);
                 self.device.desk.connected();
                 self.happened(Event::Connected { connection: self.connection })
             }

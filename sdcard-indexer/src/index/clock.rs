@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 const FILE_NAME: &str = "clock.log";
 /// The file is written anew beyond this: some 800 records, of at most 128 epochs.
 const MAX_FILE_BYTES: u64 = 64 << 10;
-const EXFAT_SUPER_MAGIC: i64 = 0x2011_bab0;
+const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -191,7 +191,7 @@ impl File {
 
 /// How exact times of change are where a source lies, and in what zone.
 pub(super) fn times_of_change(source: &StreamSource) -> (Duration, NameZone) {
-    let is_fat = |kind: FsType| kind == MSDOS_SUPER_MAGIC || kind == FsType(EXFAT_SUPER_MAGIC);
+    let is_fat = |kind: FsType| kind == MSDOS_SUPER_MAGIC || kind == EXFAT_SUPER_MAGIC;
     match statfs(&source.root).is_ok_and(|status| is_fat(status.filesystem_type())) {
         true => (Duration::from_secs(2), NameZone::Unknown),
         false => (Duration::from_nanos(MODIFIED_STEP_NS as u64), NameZone::Known),
