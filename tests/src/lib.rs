@@ -20,6 +20,7 @@ pub mod media;
 pub mod mosquitto;
 pub mod naming;
 pub mod process;
+pub mod relay;
 pub mod rig;
 pub mod simulation;
 pub mod stranger;

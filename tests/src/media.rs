@@ -68,8 +68,8 @@ impl Spec {
 pub enum Form {
     /// Coded video as it stands in the file, in decode order. Survives remuxing among MP4 and Matroska.
     VideoPackets,
-    /// Coded video less what MPEG-TS repeats in it (parameter sets) or adds to it (delimiters), with start
-    /// codes. Survives all remuxing.
+    /// Coded video less what MPEG-TS repeats in it (parameter sets) or adds to it (delimiters), and less the messages
+    /// beside it (SEI), which not every server passes on; with start codes. Survives all remuxing.
     Slices(VideoCodec),
     /// Coded audio, without ADTS headers. Survives all remuxing.
     AudioPackets,
@@ -93,7 +93,7 @@ pub fn frames(path: &Path, form: Form) -> anyhow::Result<Vec<Frame>> {
     let selection = match form {
         Form::VideoPackets => "-map 0:v -c copy",
         Form::Slices(VideoCodec::H264) => {
-            "-map 0:v -c copy -bsf:v h264_mp4toannexb,filter_units=remove_types=7|8|9"
+            "-map 0:v -c copy -bsf:v h264_mp4toannexb,filter_units=remove_types=6|7|8|9"
         }
         Form::Slices(VideoCodec::H265) => {
             "-map 0:v -c copy -bsf:v hevc_mp4toannexb,filter_units=remove_types=32|33|34|35|39"

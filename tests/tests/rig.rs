@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use sdcard_indexer::container::Container;
 use sdcard_indexer::layout::Layout;
+use sdcard_indexer::time::TimeRange;
 use tests::link::{Lane, Shape};
 use tests::media::VideoCodec;
 use tests::naming::Naming;
@@ -204,6 +205,34 @@ async fn footage_of_every_kind_goes_through() {
         let all = recorded.truth.video.len();
         println!("{what}: {whole} of {all} frames in {} files", recorded.archive.len());
         assert!(0 < whole && whole < all, "{what}: {whole} of {all}");
+    }
+}
+
+#[tokio::test]
+async fn over_rtsp_the_archive_lacks_what_passed_between_one_session_and_the_next() {
+    /// Until a silent connection is given up, and there are another one and a keyframe.
+    const ANEW: Duration = Duration::from_secs(9);
+    let cuts = [cut(5_300..6_300), cut(13_300..14_300), cut(24_300..25_300)];
+    for codec in [VideoCodec::H264, VideoCodec::H265] {
+        let rig = Rig::builder().codec(codec).seconds(32).rtsp().cuts(cuts.clone());
+        let recorded = rig.run().await.unwrap();
+        card_is_the_truth(&recorded);
+        whole_in_archive(&recorded);
+        let start = recorded.clock.start;
+        let mut lacking = recorded.lacking().unwrap();
+        println!("{codec:?}: {lacking:?}");
+        // Whoever asks for the stream once there is one has not seen its beginning.
+        lacking.retain(|lack| lack.end() >= start.saturating_add(cuts[0].start));
+        let lost = |cut: &Range<Duration>| {
+            let (from, to) = (start.saturating_add(cut.start), start.saturating_add(cut.end));
+            let here =
+                |lack: &TimeRange| lack.start() < to.saturating_add(ANEW) && from < lack.end();
+            lacking.iter().copied().filter(here).count()
+        };
+        let lost: Vec<usize> = cuts.iter().map(lost).collect();
+        // One of the three connections has stood still, and lost nothing.
+        assert_eq!(lost.iter().filter(|lost| **lost > 0).count(), 2, "{lacking:?}");
+        assert_eq!(lost.iter().sum::<usize>(), lacking.len(), "{lacking:?}");
     }
 }
 

@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime};
 use reconciler::timeline::{Recorder, State};
 use sdcard_indexer::clock::CLOSE_LAG;
 use sdcard_indexer::time::{TimeRange, Timestamp};
-use tests::artifacts::tool;
 use tests::cards::Card;
 use tests::clip::Clip;
 use tests::installation::{Installation, Setup, Timeline, amend};
@@ -65,13 +64,7 @@ async fn watched(expected_from: Timestamp) -> (Installation, Process) {
 async fn watched_ahead(expected_from: Timestamp) -> (Installation, Process) {
     let installation = installed(expected_from).await;
     fs::remove_file(installation.root("synchronized")).unwrap();
-    let library = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
-    let library = library.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
-    let library = library.into_iter().find(|path| path.exists());
-    let preload = format!("LD_PRELOAD={}", library.expect("apt-get install libfaketime").display());
-    let ahead = format!("FAKETIME=+{}", AHEAD.as_secs());
-    let environment = [preload.as_str(), &ahead, "FAKETIME_DONT_FAKE_MONOTONIC=1"];
-    let mut agent = installation.start_agent_under(&tool("env").unwrap(), &environment).unwrap();
+    let mut agent = installation.start_agent_ahead(AHEAD).unwrap();
     agent.line("card surveyed", DEADLINE).await.unwrap();
     (installation, agent)
 }

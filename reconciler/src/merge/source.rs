@@ -1,5 +1,6 @@
 //! A recording of the archive, opened to take samples from.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -93,6 +94,23 @@ impl Source {
                 return Err(SourceError::TooLong);
             }
             samples.push(sample?);
+        }
+        Ok(samples)
+    }
+
+    /// Those of one track, in decode order: what lies behind it in the order of tracks is not looked for.
+    pub fn samples_of(&mut self, track: usize) -> Result<Vec<Sample>, SourceError> {
+        let mut samples = Vec::new();
+        for sample in container::samples(&mut self.file, self.file_bytes)? {
+            let sample = sample?;
+            match sample.track.cmp(&track) {
+                Ordering::Less => continue,
+                Ordering::Equal if samples.len() == MOST_SAMPLES => {
+                    return Err(SourceError::TooLong);
+                }
+                Ordering::Equal => samples.push(sample),
+                Ordering::Greater => break,
+            }
         }
         Ok(samples)
     }

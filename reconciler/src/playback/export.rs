@@ -100,7 +100,8 @@ pub fn export_before<W: Write>(
     range: TimeRange,
     output: W,
 ) -> Result<Exported, ExportError> {
-    let runs: Vec<&Run<'_>> = runs.iter().filter(|run| run.range.overlaps(&range)).collect();
+    let parts = within(runs, range);
+    let runs: Vec<&Run<'_>> = parts.iter().map(|(run, _)| *run).collect();
     let asked = runs
         .iter()
         .filter_map(|run| run.range.intersection(&range))
@@ -112,8 +113,8 @@ pub fn export_before<W: Write>(
     witness.tracks(&tracks);
     let joiner = Joiner::new(&tracks);
     let mut export = Export { writer, joiner, witness, exported: None, continues: false };
-    for run in runs {
-        export.append(run, range)?;
+    for (run, asked) in parts {
+        export.append(run, asked)?;
     }
     export.writer.finish().map_err(ExportError::Output)?;
     export.exported.ok_or(ExportError::Nothing { range })
@@ -171,6 +172,25 @@ pub(super) fn meets(run: &Run<'_>, joined: bool) -> Meets {
         Some(_) if joined => Meets::Seamlessly,
         _ => Meets::ByClock,
     }
+}
+
+/// The runs that are played of a range, each with what is asked of it. By its clock the first begins and the last
+/// ends where the range does; all between are played whole. Recorders' names may say that a run lasts beyond the
+/// beginning of the next one, and so beyond the range.
+pub(super) fn within<'a, 's>(
+    runs: &'a [Run<'s>],
+    range: TimeRange,
+) -> Vec<(&'a Run<'s>, TimeRange)> {
+    let overlaps = |run: &Run<'_>| run.range.overlaps(&range);
+    let ends = runs.iter().position(overlaps).zip(runs.iter().rposition(overlaps));
+    let Some((first, last)) = ends else { return Vec::new() };
+    let part = |(index, run)| {
+        let start = if index == first { range.start() } else { Timestamp::MIN };
+        let end = if index == last { range.end() } else { Timestamp::MAX };
+        Some((run, TimeRange::new(start, end)?))
+    };
+    let played = runs.iter().enumerate().skip(first).take(last + 1 - first);
+    played.filter_map(part).collect()
 }
 
 pub(super) fn opening(run: &Run<'_>, range: TimeRange) -> Bound {
@@ -231,4 +251,49 @@ fn common_tracks(runs: &[&Run<'_>]) -> Result<Vec<Track>, ExportError> {
         }
     }
     Ok(common)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::examples::seconds;
+    use crate::playback::ArchivedSegment;
+    use crate::timeline::Recorder;
+
+    #[test]
+    fn a_range_cuts_its_first_and_its_last_run_and_none_between() {
+        let segment = |range: TimeRange| ArchivedSegment {
+            file: range.to_string().into(),
+            range,
+            by: Recorder::Live,
+            uncertainty: Duration::ZERO,
+        };
+        // The second is named late, and would last until 21 by its name.
+        let ranges = [seconds(0, 10), seconds(11, 21), seconds(19, 29), seconds(29, 39)];
+        let segments = ranges.map(segment);
+        let run = |segment| Run {
+            segment,
+            range: segment.range,
+            zero_at: segment.range.start(),
+            opens: Bound::Natural,
+            closes: Bound::Natural,
+            seam: Some(Seam::Succession),
+        };
+        let runs: Vec<Run<'_>> = segments.iter().map(run).collect();
+        let bounds = |range| -> Vec<(Bound, Bound)> {
+            let parts = within(&runs, range).into_iter();
+            parts.map(|(run, asked)| (opening(run, asked), closing(run, asked))).collect()
+        };
+        let asked = |second| {
+            let at = sdcard_indexer::container::MediaTime(second * 1_000_000_000);
+            Bound::Asked { at, within: None }
+        };
+        let natural = Bound::Natural;
+        let expected = [(asked(5), natural), (natural, natural), (natural, asked(1))];
+        assert_eq!(bounds(seconds(5, 20)), expected);
+        assert_eq!(bounds(seconds(2, 3)), [(asked(2), asked(3))]);
+        assert_eq!(bounds(seconds(50, 60)), []);
+    }
 }

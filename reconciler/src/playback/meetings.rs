@@ -273,8 +273,7 @@ impl<'a> Footage<'a> {
         let Some((track, codec, length_bytes)) = known else {
             return Err(Unmet::NoSlices { file: file.clone() });
         };
-        let mut frames = source.samples().map_err(unmet)?;
-        frames.retain(|sample| sample.track == primary);
+        let frames = source.samples_of(primary).map_err(unmet)?;
         let mut footage =
             Footage { segment, source, track, codec, length_bytes, frames, counted_bytes: 0 };
         footage.count(cost);

@@ -18,7 +18,7 @@ use sdcard_indexer::container::{Summary, Track};
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::Run;
-use super::export::{closing, meets, opening};
+use super::export::{closing, meets, opening, within};
 use super::reel::{Lanes, Reel};
 use crate::merge::{
     FragmentError, Joiner, Meets, OutputSample, Source, SourceError, counterpart, file_head,
@@ -149,18 +149,21 @@ impl Programme {
     pub fn plan(runs: &[Run<'_>], range: TimeRange) -> Result<Programme, ProgrammeError> {
         let mut left_out = Vec::new();
         let mut footage = Vec::new();
-        for run in runs.iter().filter(|run| run.range.overlaps(&range)) {
+        for (run, asked) in within(runs, range) {
             match Source::open(&run.segment.file) {
-                Ok(source) => footage.push((run, source.file_bytes(), source.summary().clone())),
+                Ok(source) => {
+                    let summary = source.summary().clone();
+                    footage.push((run, asked, source.file_bytes(), summary));
+                }
                 Err(source) => {
                     left_out.push(TakeError::Source { file: run.segment.file.clone(), source });
                 }
             }
         }
-        let tracks = common_tracks(footage.iter().map(|(_, _, summary)| summary));
+        let tracks = common_tracks(footage.iter().map(|(_, _, _, summary)| summary));
         let mut planner = Planner::new(range, &tracks, left_out);
-        for (run, file_bytes, summary) in footage {
-            planner.append(run, file_bytes, summary);
+        for (run, asked, file_bytes, summary) in footage {
+            planner.append(run, asked, file_bytes, summary);
         }
         planner.finish(&tracks)
     }
@@ -309,15 +312,15 @@ impl Planner {
         }
     }
 
-    fn append(&mut self, run: &Run<'_>, file_bytes: u64, summary: Summary) {
+    fn append(&mut self, run: &Run<'_>, asked: TimeRange, file_bytes: u64, summary: Summary) {
         let joined = self.continues && run.seam.is_some();
         let take = Take {
             file: run.segment.file.clone(),
             file_bytes,
             summary,
             zero_at: run.zero_at,
-            opens: opening(run, self.range),
-            closes: closing(run, self.range),
+            opens: opening(run, asked),
+            closes: closing(run, asked),
             joined,
             meets: meets(run, joined),
             before: self.joiner.clone(),

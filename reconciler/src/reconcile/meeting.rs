@@ -17,6 +17,9 @@ use crate::playback::{self, ArchivedSegment, SeamSearch};
 use crate::seam::{Edge, Meeting};
 use crate::timeline::Recorder;
 
+/// Where a seam and a neighbour have an edge at most so far apart, they mean the same.
+const ABUTTING: Duration = Duration::from_millis(100);
+
 /// How a piece meets what was recorded live, and what follows.
 pub(super) struct Met {
     /// When it is truly shown, on the archive's time.
@@ -25,12 +28,22 @@ pub(super) struct Met {
     pub learned: Vec<Learned>,
 }
 
+/// Where the pieces stand, on the archive's time, that the card holds right before and behind one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Neighbours {
+    /// The end of the one before.
+    pub before: Option<Timestamp>,
+    /// The beginning of the one behind.
+    pub behind: Option<Timestamp>,
+}
+
 /// Looks at both edges of a piece that has no name yet. `others` are the archive's other pieces: what a card gave
 /// tells nothing of the live recorder's clock.
 pub(super) fn meet(
     piece: &Piece,
     hidden: &Path,
     uncertainty: Duration,
+    neighbours: Neighbours,
     others: &BTreeSet<PathBuf>,
     near: impl FnOnce(TimeRange) -> Vec<ArchivedFile>,
 ) -> Met {
@@ -70,16 +83,20 @@ pub(super) fn meet(
         found.seams.iter().map(|(edge, _, _, meeting)| (edge, meeting)).collect();
     let at = |wanted: Edge| met.iter().find(|(edge, _)| *edge == wanted).map(|(_, one)| *one);
     let (opening, closing) = (at(Edge::Opening), at(Edge::Closing));
-    let offset = |own: Option<&Meeting>, other: Option<&Meeting>| {
-        own.or(other).map_or(0, |meeting| meeting.offset.median_ns)
+    // What follows on each other on the card does so in the archive, to the nanosecond.
+    let edge = |at: Timestamp, own: Option<&Meeting>, other: Option<&Meeting>, neighbour| {
+        let by = |meeting: &Meeting| at.saturating_offset(meeting.offset.median_ns);
+        let abuts = |edge: &Timestamp| own.is_none_or(|own| edge.distance(by(own)) <= ABUTTING);
+        let neighbour: Option<Timestamp> = neighbour;
+        neighbour.filter(abuts).or(own.or(other).map(by)).unwrap_or(at)
     };
     let moved = TimeRange::new(
-        piece.range.start().saturating_offset(offset(opening, closing)),
-        piece.range.end().saturating_offset(offset(closing, opening)),
+        edge(piece.range.start(), opening, closing, neighbours.before),
+        edge(piece.range.end(), closing, opening, neighbours.behind),
     );
     let seam = |(edge, meeting): &(Edge, &Meeting)| PieceSeam { edge: *edge, seam: meeting.seam() };
     Met {
-        range: moved.unwrap_or(piece.range),
+        range: moved.filter(|moved| !moved.is_empty()).unwrap_or(piece.range),
         seams: met.iter().map(seam).collect(),
         learned: found
             .seams

@@ -14,7 +14,7 @@ use sdcard_indexer::layout::Layout;
 use sdcard_indexer::readable::explain;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::meeting;
+use super::meeting::{self, Neighbours};
 use crate::archive::Archive;
 use crate::config::Config;
 use crate::fleet::StreamKey;
@@ -31,7 +31,7 @@ const RESULTS: usize = 16;
 pub enum MergeStep {
     /// Make a piece of what the spool holds of a part, and find out how it meets the live recordings around it:
     /// all of the archive's files but these pieces.
-    Write { record: Box<PartRecord>, pieces: BTreeSet<PathBuf> },
+    Write { record: Box<PartRecord>, pieces: BTreeSet<PathBuf>, neighbours: Neighbours },
     /// Give the piece that was written its name.
     Publish { key: StreamKey, part: PartId },
     /// Find out how far a piece came before the server was stopped.
@@ -39,8 +39,8 @@ pub enum MergeStep {
 }
 
 impl MergeStep {
-    pub fn write(record: &PartRecord, pieces: BTreeSet<PathBuf>) -> Self {
-        MergeStep::Write { record: Box::new(record.clone()), pieces }
+    pub fn write(record: &PartRecord, pieces: BTreeSet<PathBuf>, neighbours: Neighbours) -> Self {
+        MergeStep::Write { record: Box::new(record.clone()), pieces, neighbours }
     }
 
     pub fn recover(record: &PartRecord) -> Self {
@@ -124,13 +124,15 @@ impl Merger {
 
     pub fn begin(&self, step: MergeStep) {
         match step {
-            MergeStep::Write { record, pieces } => self.write(*record, pieces),
+            MergeStep::Write { record, pieces, neighbours } => {
+                self.write(*record, pieces, neighbours);
+            }
             MergeStep::Publish { key, part } => self.publish(key, part),
             MergeStep::Recover { record } => self.recover(*record),
         }
     }
 
-    fn write(&self, record: PartRecord, others: BTreeSet<PathBuf>) {
+    fn write(&self, record: PartRecord, others: BTreeSet<PathBuf>, neighbours: Neighbours) {
         let directory = self.config.archive.stream_path(&record.key);
         let (config, layout) = (self.config.clone(), self.layout.clone());
         let (spool, archive, pieces) =
@@ -153,8 +155,9 @@ impl Merger {
             let uncertainty = Duration::from_nanos(record.part.uncertainty_ns);
             let others = others.iter().map(|path| config.archive.root.join(path)).collect();
             let near = |range| archive.near(&key, range);
+            let hidden = written.hidden_path();
             let met =
-                meeting::meet(written.piece(), &written.hidden_path(), uncertainty, &others, near);
+                meeting::meet(written.piece(), &hidden, uncertainty, neighbours, &others, near);
             let learned = met.learned.iter().map(|learned| learned.of(record.offset_ns)).collect();
             let written = written.placed(met.range, met.seams)?;
             Ok(hold(&pieces, key, part, written, learned))

@@ -15,6 +15,7 @@ mod devices;
 pub mod driver;
 mod jobs;
 mod meeting;
+mod merges;
 mod merging;
 mod orders;
 mod parts;
@@ -259,14 +260,12 @@ impl Core {
         }
         stream.parts = parts.into_iter().map(|record| (record.id, record)).collect();
         for record in stream.parts.values() {
-            let step = match record.state {
-                PartState::Pulled => MergeStep::write(record, stream.piece_paths()),
-                PartState::Publishing => MergeStep::recover(record),
-                PartState::Pulling | PartState::Archived | PartState::Abandoned => continue,
-            };
-            stream.running.insert(record.id);
-            self.actions.push(Action::Merge(step));
+            if record.state == PartState::Publishing {
+                stream.running.insert(record.id);
+                self.actions.push(Action::Merge(MergeStep::recover(record)));
+            }
         }
+        self.actions.extend(stream.next_merge(|_| false).map(Action::Merge));
         self.actions.push(Action::Watch(key.clone()));
         self.streams.insert(key, stream);
     }

@@ -1,20 +1,15 @@
-//! Parts on their way: started, pulled, proved, merged, or given up.
+//! Parts on their way: started, pulled, proved, archived, or given up.
 
 use protocol::message::SealCheck;
 
-use super::merging::{MergeStep, Merged};
-use super::stream::Stream;
 use super::{Action, Core, Event};
 use crate::fleet::StreamKey;
-use crate::ledger::{Entry, PartRecord, PartState, Traffic};
-use crate::offset::Learned;
+use crate::ledger::{PartRecord, PartState, Traffic};
 use crate::pull::engine::Failure;
 use crate::pull::puller::PullEvent;
 use crate::retry::{Cause, Verdict};
 use crate::timeline::{Proof, State, Stretch};
 
-/// A device's coverage that is off by less is not asked for again.
-const WORTH_ASKING_AGAIN_NS: u64 = 50_000_000;
 /// Pulls that a card may spoil before what has come of the part is all that will come.
 const MOST_CARD_ERRORS: u32 = 3;
 
@@ -82,7 +77,7 @@ impl Core {
     }
 
     /// It came to nothing this time: again later, or never.
-    fn failed(&mut self, mut record: PartRecord, cause: Cause, detail: &str) {
+    pub(super) fn failed(&mut self, mut record: PartRecord, cause: Cause, detail: &str) {
         let (key, part) = (record.key.clone(), record.id);
         match record.tries.failed(cause, self.now.monotonic) {
             Verdict::Again { at } => {
@@ -103,27 +98,6 @@ impl Core {
                     self.conclude(&key, Stretch { range, state: State::Failed { reason } });
                 }
                 self.abandon(record);
-            }
-        }
-    }
-
-    fn merge(&mut self, record: PartRecord) {
-        let pieces = self.streams.get(&record.key).map(Stream::piece_paths).unwrap_or_default();
-        let step = MergeStep::write(&record, pieces);
-        self.update(record);
-        self.actions.push(Action::Merge(step));
-    }
-
-    /// Parts whose merge failed and whose rest is over.
-    pub(super) fn merge_again(&mut self) {
-        for (part, key) in self.queueing.rested_merges(self.now.monotonic) {
-            let Some(stream) = self.streams.get_mut(&key) else { continue };
-            if let Some(record) = stream.parts.get(&part)
-                && record.state == PartState::Pulled
-            {
-                let step = MergeStep::write(record, stream.piece_paths());
-                stream.running.insert(part);
-                self.actions.push(Action::Merge(step));
             }
         }
     }
@@ -179,57 +153,7 @@ impl Core {
         self.record(entry);
     }
 
-    pub(super) fn see_merge(&mut self, merged: Merged) {
-        let (key, part) = merged.of();
-        let Some(mut record) = self.part(&key, part) else { return };
-        match merged {
-            Merged::Written { piece, learned, .. } => {
-                self.learn(&key, &learned);
-                record.state = PartState::Publishing;
-                record.piece = Some(piece);
-                self.update(record);
-                self.actions.push(Action::Merge(MergeStep::Publish { key, part }));
-            }
-            Merged::Published { .. } => self.archived(record),
-            Merged::Redo { spooled, .. } => {
-                record.piece = None;
-                if spooled {
-                    record.state = PartState::Pulled;
-                    self.merge(record);
-                } else {
-                    record.state = PartState::Pulling;
-                    self.stop(&key, part, false);
-                    self.update(record);
-                }
-            }
-            Merged::Failed { reason, .. } => {
-                record.state = PartState::Pulled;
-                record.piece = None;
-                self.failed(record, Cause::MergeFailed, &reason);
-            }
-        }
-    }
-
-    /// What frames that both hold have told of the device's clock counts for all that it says from now on, and for
-    /// what it has said.
-    fn learn(&mut self, key: &StreamKey, learned: &[Learned]) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut moved = false;
-        for new in learned {
-            let before = stream.offsets.at(new.at).unwrap_or_default().offset_ns;
-            moved |= before.abs_diff(new.offset_ns) > WORTH_ASKING_AGAIN_NS;
-            stream.offsets.learn(*new);
-        }
-        if !learned.is_empty() {
-            let offsets = stream.offsets.clone();
-            self.record(Entry::Offsets { key: key.clone(), offsets });
-        }
-        if moved {
-            self.asks.want_coverage(&key.device);
-        }
-    }
-
-    fn archived(&mut self, mut record: PartRecord) {
+    pub(super) fn archived(&mut self, mut record: PartRecord) {
         record.state = PartState::Archived;
         record.part.media.clear();
         let (key, part) = (record.key.clone(), record.id);

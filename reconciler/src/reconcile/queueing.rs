@@ -128,10 +128,15 @@ impl Queueing {
         self.resting_merges.insert(part, (key, at));
     }
 
-    /// Parts whose merge is to be tried again, handed over.
-    pub fn rested_merges(&mut self, now: MonotonicMicros) -> BTreeMap<PartId, StreamKey> {
+    /// Whether its merge has failed, and is not to be tried again yet.
+    pub fn rests(&self, part: PartId) -> bool {
+        self.resting_merges.contains_key(&part)
+    }
+
+    /// Streams of which a merge is to be tried again.
+    pub fn rested_merges(&mut self, now: MonotonicMicros) -> BTreeSet<StreamKey> {
         let rested = self.resting_merges.extract_if(.., |_, (_, at)| *at <= now);
-        rested.map(|(part, (key, _))| (part, key)).collect()
+        rested.map(|(_, (key, _))| key).collect()
     }
 
     /// The spool failed: whatever is started now fails too.

@@ -63,6 +63,8 @@ pub struct Stream {
     pub parts: BTreeMap<PartId, PartRecord>,
     /// Parts that are being pulled or merged right now.
     pub running: BTreeSet<PartId>,
+    /// The one of which a piece is being written.
+    pub merging: Option<PartId>,
     pub verdicts: Vec<Stretch>,
     /// When it is to be looked at again, if nothing happens before.
     pub look_at: MonotonicMicros,
@@ -88,6 +90,7 @@ impl Stream {
             offsets: Offsets::default(),
             parts: BTreeMap::new(),
             running: BTreeSet::new(),
+            merging: None,
             verdicts: Vec::new(),
             look_at: MonotonicMicros::default(),
             not_found: Vec::new(),

@@ -1,4 +1,4 @@
-//! The central recorder, as people run it: ffmpeg that listens for RTP and copies it into segments.
+//! The central recorder, as people run it: ffmpeg that listens for RTP, or asks for it, and copies it into segments.
 //!
 //! Its clock is true. It opens a segment when the packets reach it, behind network and buffers, and names it for
 //! that.
@@ -55,7 +55,6 @@ impl Reserved {
 #[derive(Debug)]
 pub(super) struct Central {
     process: Process,
-    opened: Vec<Instant>,
 }
 
 impl Central {
@@ -81,36 +80,40 @@ impl Central {
             let taken = async || UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(());
             until("the central recorder listens", LISTENS_WITHIN, taken).await?;
         }
-        Ok(Central { process, opened: Vec::new() })
+        Ok(Central { process })
     }
 
-    /// Follows it until the camera has said goodbye and all is written.
-    pub(super) async fn finish(&mut self, deadline: Duration) -> anyhow::Result<()> {
-        // Once it has ended there are no more lines.
-        while self.process.line("[segment @", deadline).await.is_ok_and(|line| {
-            if line.contains("Opening '") {
-                self.opened.push(Instant::now());
-            }
-            true
-        }) {}
+    /// Follows it until the camera has said goodbye and all is written. Answers when it opened each file.
+    pub(super) async fn finish(mut self, deadline: Duration) -> anyhow::Result<Vec<Instant>> {
+        let opened = openings(&mut self.process, deadline).await;
         let status = self.process.exit(deadline).await?;
         ensure!(status.success(), "the central recorder failed: {status}");
-        Ok(())
+        Ok(opened)
     }
+}
 
-    /// Names what it has written, given what is the true time of an instant.
-    pub(super) fn name_segments(
-        &self,
-        (writing, directory): (&Writing, &Path),
-        true_time: impl Fn(Instant) -> Timestamp,
-    ) -> anyhow::Result<Vec<ArchiveSegment>> {
-        let opened: Vec<Timestamp> = self.opened.iter().map(|at| true_time(*at)).collect();
-        let last = *opened.last().context("the central recorder has written nothing")?;
-        let ends = opened.iter().skip(1).copied().chain([last]);
-        let name = |(number, (&opened, ended)): (usize, (&Timestamp, Timestamp))| {
-            let path = writing.name(directory, number, opened, ended)?;
-            Ok(ArchiveSegment { path, opened })
-        };
-        opened.iter().zip(ends).enumerate().map(name).collect()
+/// When a recorder opens files, until it ends.
+pub(super) async fn openings(recorder: &mut Process, deadline: Duration) -> Vec<Instant> {
+    let mut opened = Vec::new();
+    // Once it has ended there are no more lines.
+    while let Ok(line) = recorder.line("[segment @", deadline).await {
+        if line.contains("Opening '") {
+            opened.push(Instant::now());
+        }
     }
+    opened
+}
+
+/// Names what a central recorder has written, given when it opened each file.
+pub(super) fn name_segments(
+    (writing, directory): (&Writing, &Path),
+    opened: &[Timestamp],
+) -> anyhow::Result<Vec<ArchiveSegment>> {
+    let last = *opened.last().context("the central recorder has written nothing")?;
+    let ends = opened.iter().skip(1).copied().chain([last]);
+    let name = |(number, (&opened, ended)): (usize, (&Timestamp, Timestamp))| {
+        let path = writing.name(directory, number, opened, ended)?;
+        Ok(ArchiveSegment { path, opened })
+    };
+    opened.iter().zip(ends).enumerate().map(name).collect()
 }

@@ -27,14 +27,15 @@
 //! # }
 //! ```
 //!
-//! **Not over RTSP**: the central recorder gets the session description that RTSP would hand it, and the same
-//! RTP by the same code of ffmpeg behind it. An RTSP server would add a session that ends with the tunnel, and
-//! so a file that ends there too: the easier case.
+//! With [`Rig::rtsp`] the camera has an RTSP server, and the central recorder asks it for the stream over TCP: then
+//! a tunnel takes what is missing from the one to the other connection, not packets. Over UDP an RTSP session is what
+//! is sent without one: the recorder has the session description, and gets the same RTP by the same code.
 
 mod camera;
 mod central;
 mod footage;
 mod recorded;
+mod rtsp;
 mod tunnel;
 mod writing;
 
@@ -49,6 +50,7 @@ use anyhow::{Context, ensure};
 use jiff::SignedDuration;
 use sdcard_indexer::container::Container;
 use sdcard_indexer::time::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::{Datagrams, Link, Shape, Weather};
@@ -83,6 +85,22 @@ pub struct Rig {
     jitter: Duration,
     seed: u64,
     speed: f64,
+    rtsp: bool,
+}
+
+/// Where the two recorders write, and everybody's logs.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    card: (&'a Writing, &'a Path),
+    archive: (&'a Writing, &'a Path),
+    logs: &'a Path,
+}
+
+/// What has come through, by the central recorder's and the link's word.
+struct Carried {
+    opened: Vec<Instant>,
+    began: Option<Instant>,
+    traffic: Traffic,
 }
 
 impl Rig {
@@ -115,6 +133,7 @@ impl Rig {
             jitter: Duration::ZERO,
             seed: 0,
             speed: 1.0,
+            rtsp: false,
         }
     }
 
@@ -227,6 +246,13 @@ impl Rig {
         Rig { speed, ..self }
     }
 
+    /// The central recorder asks for the stream by RTSP over TCP. Cuts reset its connection, silence it, and let it
+    /// stand still, in turn, beginning where the seed says. In real time only, without sound, loss and jitter.
+    #[must_use]
+    pub fn rtsp(self) -> Rig {
+        Rig { rtsp: true, ..self }
+    }
+
     /// Films, sends and records, and waits until both recorders have closed their last file. The card is then
     /// known to hold the truth, frame for frame.
     pub async fn run(self) -> anyhow::Result<Recorded> {
@@ -241,6 +267,34 @@ impl Rig {
         let (card, archive) = (folder("card")?, folder("archive")?);
         let (card, archive) = ((&self.card, &*card), (&self.archive, &*archive));
 
+        let places = Places { card, archive, logs: directory.path() };
+        let carried = match self.rtsp {
+            false => self.by_rtp(&truth, places, end).await?,
+            true => self.by_rtsp(&truth, places, end).await?,
+        };
+        let began = carried.began.context("the camera has sent nothing")?;
+        let true_time = |at: &Instant| {
+            let elapsed = at.duration_since(began).mul_f64(self.speed);
+            self.clock.start.saturating_add(elapsed)
+        };
+        let opened: Vec<Timestamp> = carried.opened.iter().map(true_time).collect();
+        Ok(Recorded {
+            clock: self.clock,
+            card: camera::name_segments(&truth, &self.clock, card)?,
+            archive: central::name_segments(archive, &opened)?,
+            traffic: carried.traffic,
+            cuts: self.cuts,
+            truth,
+            directory,
+        })
+    }
+
+    async fn by_rtp(
+        &self,
+        truth: &Truth,
+        places: Places<'_>,
+        end: Duration,
+    ) -> anyhow::Result<Carried> {
         let tunnels = Tunnels::new(self.cuts.clone());
         // Nobody makes connections over it.
         let link = Link::open((Ipv4Addr::LOCALHOST, 9).into(), self.shape).await?;
@@ -257,45 +311,88 @@ impl Rig {
             streams.push(Stream::open(&link, &tunnels, media, central.ports).await?);
             reserved.push(central);
         }
-        let mut central = self.start_central(&truth, reserved, archive, directory.path()).await?;
-        let sends: Vec<Ports> = streams.iter().map(Stream::sends).collect();
-        let log = directory.path().join("camera.log");
-        let mut camera = camera::start(&truth, self.footage.sound, card, &sends, self.speed, &log)?;
+        let central = self.start_central(truth, reserved, places).await?;
         let deadline = end.div_f64(self.speed) + GRACE;
-        let (sent, written) = tokio::join!(camera.exit(deadline), central.finish(deadline));
-        ensure!(sent?.success(), "the camera failed: its log is {}", log.display());
-        written?;
-
-        let began = tunnels.began().context("the camera has sent nothing")?;
-        let true_time = |at: Instant| {
-            let elapsed = at.duration_since(began).mul_f64(self.speed);
-            self.clock.start.saturating_add(elapsed)
-        };
+        let sent = self.send(truth, &streams, places, deadline);
+        let (sent, opened) = tokio::join!(sent, central.finish(deadline));
+        sent?;
         let traffic = streams.iter().map(Stream::traffic);
-        let none = Traffic { passed: 0, lost: 0 };
-        Ok(Recorded {
-            clock: self.clock,
-            card: camera::name_segments(&truth, &self.clock, card)?,
-            archive: central.name_segments(archive, true_time)?,
-            traffic: traffic.fold(none, Traffic::and),
-            cuts: self.cuts,
-            truth,
-            directory,
-        })
+        let traffic = traffic.fold(Traffic { passed: 0, lost: 0 }, Traffic::and);
+        Ok(Carried { opened: opened?, began: tunnels.began(), traffic })
+    }
+
+    async fn by_rtsp(
+        &self,
+        truth: &Truth,
+        places: Places<'_>,
+        end: Duration,
+    ) -> anyhow::Result<Carried> {
+        let plain = self.speed == 1.0 && self.loss == 0.0 && self.jitter.is_zero();
+        let silent = self.footage.sound == Sound::None;
+        ensure!(plain && silent, "over RTSP: in real time, without sound, loss and jitter");
+        // Inside the camera nothing is lost.
+        let within = Tunnels::new(Vec::new());
+        let wire = Link::open((Ipv4Addr::LOCALHOST, 9).into(), Shape::CLEAR).await?;
+        let inlet = Reserved::pair()?;
+        let media = Media::new(&within, Weather::fair(), VIDEO_TICKS);
+        let stream = Stream::open(&wire, &within, media, inlet.ports).await?;
+        let port = inlet.ports.media;
+        drop(inlet);
+        let log = places.logs.join("rtsp.log");
+        let mut server = rtsp::Server::start(truth.codec, port, &log).await?;
+
+        let link = Link::open(server.address(), self.shape).await?;
+        let deadline = end + GRACE;
+        let (off, is_off) = watch::channel(false);
+        let log = places.logs.join("central.log");
+        let recording = rtsp::record(link.address(), places.archive, is_off, &log, deadline);
+        let filming = async {
+            let cutting = async {
+                rtsp::cut_connections(&link, &within, &self.cuts, self.seed).await;
+                std::future::pending().await
+            };
+            let sent = tokio::select! {
+                sent = self.send(truth, std::slice::from_ref(&stream), places, deadline) => sent,
+                never = cutting => never,
+            };
+            off.send_replace(true);
+            link.restore();
+            let stopped = server.stop(deadline).await;
+            sent.and(stopped)
+        };
+        let (opened, filmed) = tokio::join!(recording, filming);
+        filmed?;
+        let traffic = stream.traffic();
+        Ok(Carried { opened: opened?, began: within.began(), traffic })
+    }
+
+    /// Has the camera film all of it.
+    async fn send(
+        &self,
+        truth: &Truth,
+        streams: &[Stream],
+        places: Places<'_>,
+        deadline: Duration,
+    ) -> anyhow::Result<()> {
+        let sends: Vec<Ports> = streams.iter().map(Stream::sends).collect();
+        let log = places.logs.join("camera.log");
+        let (sound, speed) = (self.footage.sound, self.speed);
+        let mut camera = camera::start(truth, sound, places.card, &sends, speed, &log)?;
+        ensure!(camera.exit(deadline).await?.success(), "the camera failed: {}", log.display());
+        Ok(())
     }
 
     async fn start_central(
         &self,
         truth: &Truth,
         reserved: Vec<Reserved>,
-        archive: (&Writing, &Path),
-        directory: &Path,
+        places: Places<'_>,
     ) -> anyhow::Result<Central> {
-        let description = directory.join("stream.sdp");
+        let description = places.logs.join("stream.sdp");
         let ports: Vec<Ports> = reserved.iter().map(|reserved| reserved.ports).collect();
         camera::describe(truth, &ports, &description)?;
-        let log = directory.join("central.log");
-        Central::start(&description, self.footage.sound, archive, reserved, &log).await
+        let log = places.logs.join("central.log");
+        Central::start(&description, self.footage.sound, places.archive, reserved, &log).await
     }
 }
 

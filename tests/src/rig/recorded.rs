@@ -1,11 +1,12 @@
 //! What a rig leaves behind: what was encoded, what each recorder has of it, and what neither tells by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sdcard_indexer::container::MediaTime;
+use sdcard_indexer::time::TimeRange;
 use tempfile::TempDir;
 
 use super::camera::{CameraClock, CardSegment};
@@ -96,6 +97,25 @@ impl Recorded {
             archived.extend(held.map(frame));
         }
         Ok(archived)
+    }
+
+    /// When the frames are shown that the archive has not whole, in true time, and so by the archive's clock.
+    pub fn lacking(&self) -> anyhow::Result<Vec<TimeRange>> {
+        let frames = self.archived_frames()?;
+        let held: HashSet<usize> = frames.iter().filter_map(|frame| frame.index).collect();
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for index in (0..self.truth.video.len()).filter(|index| !held.contains(index)) {
+            match ranges.last_mut().filter(|last| last.end == index) {
+                Some(last) => last.end = index + 1,
+                None => ranges.push(index..index + 1),
+            }
+        }
+        let shown = |frames: Range<usize>| {
+            let shown = || self.truth.video[frames.clone()].iter().map(|frame| frame.shown_at.0);
+            let at = |shown| self.clock.start.saturating_offset(shown);
+            TimeRange::new(at(shown().min()?), at(shown().max()?))
+        };
+        Ok(ranges.into_iter().filter_map(shown).collect())
     }
 
     /// The frames of the truth that lie in cuts: these were sent, and none of them has arrived whole.

@@ -6,11 +6,12 @@
 //! several packets, and neither edge cares for groups of pictures.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::{Fate, Weather};
@@ -41,10 +42,10 @@ pub fn random_cuts(
 #[derive(Debug)]
 pub(super) struct Tunnels {
     cuts: Vec<Range<Duration>>,
-    now: Mutex<Now>,
+    now: watch::Sender<Now>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Now {
     /// When the first packet of video left the camera.
     began: Option<Instant>,
@@ -54,22 +55,30 @@ struct Now {
 
 impl Tunnels {
     pub(super) fn new(cuts: Vec<Range<Duration>>) -> Arc<Tunnels> {
-        Arc::new(Tunnels { cuts, now: Mutex::default() })
+        Arc::new(Tunnels { cuts, now: watch::Sender::default() })
     }
 
     /// When the recording's first packet left the camera.
     pub(super) fn began(&self) -> Option<Instant> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).began
+        self.now.borrow().began
+    }
+
+    /// Returns once the recording has come to this.
+    pub(super) async fn reached(&self, media: Duration) {
+        let reached = |now: &Now| now.began.is_some() && now.media >= media;
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.now.subscribe().wait_for(reached).await;
     }
 
     fn pass(&self, media: Duration) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        now.began.get_or_insert_with(Instant::now);
-        now.media = now.media.max(media);
+        self.now.send_modify(|now| {
+            now.began.get_or_insert_with(Instant::now);
+            now.media = now.media.max(media);
+        });
     }
 
     fn is_through(&self) -> bool {
-        let media = self.now.lock().unwrap_or_else(PoisonError::into_inner).media;
+        let media = self.now.borrow().media;
         !self.cuts.iter().any(|cut| cut.contains(&media))
     }
 }

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tests::artifacts::schemathesis;
+use tests::relay::Relay;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::relay::Relay;
 use super::serve;
 
 /// What is there: names that are made up would only ever be unknown.

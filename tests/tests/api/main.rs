@@ -8,7 +8,6 @@
 
 mod content;
 mod fuzzed;
-mod relay;
 mod watched;
 
 use std::time::Duration;

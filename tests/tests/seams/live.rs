@@ -2,7 +2,6 @@
 //! network that goes away again and again, and a view that must show what the encoder made.
 
 use std::io::Cursor;
-use std::ops::Range;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -39,9 +38,9 @@ const MEDIA_MTX: Duration = Duration::from_micros(1);
 
 /// What all runs together have come to.
 #[derive(Debug, Default)]
-struct Tally {
-    exact: usize,
-    approximate: usize,
+pub struct Tally {
+    pub exact: usize,
+    pub approximate: usize,
     bytes_read: u64,
     edges: usize,
 }
@@ -52,9 +51,11 @@ struct Corrected {
 }
 
 impl Corrected {
-    fn by_server(clock: &CameraClock, seconds: u32, random: &mut StdRng) -> Corrected {
+    fn by_server(recorded: &Recorded, random: &mut StdRng) -> Corrected {
+        let clock = &recorded.clock;
         let mut journal = ClockJournal::new(ClockTrust::Synchronised);
-        let asked = clock.start.saturating_add(Duration::from_secs(u64::from(seconds) + 30));
+        let recorded_ns = recorded.truth.video.last().unwrap().shown_at.0;
+        let asked = clock.start.saturating_offset(recorded_ns + 30_000_000_000);
         for at in [clock.start, asked] {
             journal.observe(ClockReading {
                 boot: BootId([7; 16]),
@@ -85,6 +86,13 @@ impl Corrected {
     }
 }
 
+impl Tally {
+    pub fn tell(&self, what: &str) {
+        let each = self.bytes_read / self.edges.max(1) as u64;
+        println!("{what}: {self:?}, none wrong; {each} bytes read for each edge looked at");
+    }
+}
+
 /// Pulls what the card holds of a range of the archive's time, as the server does.
 fn pull(recorded: &Recorded, corrected: &Corrected, wanted: TimeRange) -> Vec<ArchivedSegment> {
     let archive = recorded.path("pieces");
@@ -110,10 +118,22 @@ fn archived(recorded: &Recorded) -> impl Iterator<Item = ArchivedSegment> {
 }
 
 /// In true time, and so by the archive's clock.
-fn hole(recorded: &Recorded, cut: &Range<Duration>) -> TimeRange {
+fn holes(recorded: &Recorded) -> Vec<TimeRange> {
     let at = |since: Duration| recorded.clock.start.saturating_add(since);
-    let (start, end) = (at(cut.start), at(cut.end));
-    TimeRange::new(start.saturating_sub(MARGIN), end.saturating_add(MARGIN)).unwrap()
+    let cuts = recorded.cuts.iter();
+    cuts.filter_map(|cut| TimeRange::new(at(cut.start), at(cut.end))).collect()
+}
+
+/// So often the network goes away for each kind of card.
+pub fn cuts() -> u32 {
+    std::env::var("GAPLESS_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap())
+}
+
+/// A rig whose camera's clock is off and drifts by chance, and what is known of that.
+pub fn with_a_wrong_clock(rig: Rig, random: &mut StdRng) -> (Rig, String) {
+    let offset = SignedDuration::from_millis(random.random_range(-7_200_000..7_200_000));
+    let drift_ppm = random.random_range(-200.0..200.0);
+    (rig.offset(offset).drift_ppm(drift_ppm), format!("{offset:#} off, {drift_ppm:.0} ppm"))
 }
 
 async fn cut_again_and_again(
@@ -123,39 +143,44 @@ async fn cut_again_and_again(
     seed: u64,
     tally: &mut Tally,
 ) {
-    let cuts = std::env::var("GAPLESS_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
+    let cuts = cuts();
     let seconds = cuts * SECONDS_PER_CUT;
     let mut random = StdRng::seed_from_u64(seed);
-    let offset = SignedDuration::from_millis(random.random_range(-7_200_000..7_200_000));
-    let drift_ppm = random.random_range(-200.0..200.0);
-    let what = format!("{codec:?} on {card:?}, {sound:?}, {offset:#} off, {drift_ppm:.0} ppm");
-    let recorded = Rig::builder()
-        .codec(codec)
-        .sound(sound)
-        .seconds(seconds)
-        .card(Writing::of(card))
-        .offset(offset)
-        .drift_ppm(drift_ppm)
-        .cuts(random_cuts(seed, cuts, seconds, MARGIN, SHORTEST))
-        .seed(seed)
-        .speed(3.0)
-        .run()
-        .await
-        .unwrap();
-    let corrected = Corrected::by_server(&recorded.clock, seconds, &mut random);
-    let mut segments: Vec<ArchivedSegment> = archived(&recorded).collect();
+    let rig = Rig::builder().codec(codec).sound(sound).seconds(seconds).card(Writing::of(card));
+    let (rig, clock) = with_a_wrong_clock(rig, &mut random);
+    let cuts = random_cuts(seed, cuts, seconds, MARGIN, SHORTEST);
+    let recorded = rig.cuts(cuts).seed(seed).speed(3.0).run().await.unwrap();
+    let what = format!("{codec:?} on {card:?}, {sound:?}, {clock}");
+    is_made_whole(&recorded, &holes(&recorded), &what, &mut random, tally);
+}
+
+/// Pulls what lies in some holes from the card, as the server does, and has the view show all that the encoder made.
+pub fn is_made_whole(
+    recorded: &Recorded,
+    holes: &[TimeRange],
+    what: &str,
+    random: &mut StdRng,
+    tally: &mut Tally,
+) {
+    let corrected = Corrected::by_server(recorded, random);
+    let mut segments: Vec<ArchivedSegment> = archived(recorded).collect();
     // What is pulled for one hole is not pulled again for the next.
-    let holes: Coverage = recorded.cuts.iter().map(|cut| hole(&recorded, cut)).collect();
-    for hole in holes.joined(GROUP) {
-        segments.extend(pull(&recorded, &corrected, hole));
+    let wanted = |hole: &TimeRange| {
+        let (start, end) = (hole.start().saturating_sub(MARGIN), hole.end().saturating_add(MARGIN));
+        TimeRange::new(start, end)
+    };
+    let wanted: Coverage = holes.iter().filter_map(wanted).collect();
+    for wanted in wanted.joined(GROUP) {
+        segments.extend(pull(recorded, &corrected, wanted));
     }
     let merged = merge(&segments, &recorded.path(""));
     count(&merged, tally);
+    let codec = recorded.truth.codec;
     let played = frames(&merged.file, Form::Slices(codec)).unwrap();
     for found in &merged.exported.seams {
         println!("{what}: {} {}", found.at, found.seam);
     }
-    assert_hashes(&played, &recorded.truth.video, &what);
+    assert_hashes(&played, &recorded.truth.video, what);
 }
 
 fn count(merged: &Merged, tally: &mut Tally) {
@@ -180,8 +205,7 @@ async fn of(codec: VideoCodec, seed: u64) {
     for (number, (card, sound)) in (0..).zip(pairs) {
         cut_again_and_again(codec, card, sound, seed + number, &mut tally).await;
     }
-    let each = tally.bytes_read / tally.edges.max(1) as u64;
-    println!("{codec:?}: {tally:?}, none wrong; {each} bytes read for each edge looked at");
+    tally.tell(&format!("{codec:?}"));
     // Where a piece ends with a live file, and the next one shares no frame with it.
     assert!(tally.approximate * 8 <= tally.exact, "{tally:?}");
 }

@@ -15,5 +15,6 @@ mod encoder;
 mod live;
 mod network;
 mod recorders;
+mod rtsp;
 mod scene;
 mod stillness;

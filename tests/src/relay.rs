@@ -8,12 +8,14 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinHandle;
 
 /// Ends with this value.
+#[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Relay {
+    /// A port of the loopback that leads to `socket`.
     pub async fn open(socket: PathBuf) -> anyhow::Result<Relay> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -30,6 +32,7 @@ impl Relay {
         Ok(Relay { address, task })
     }
 
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
