@@ -101,10 +101,10 @@ mod tests {
     #[test]
     fn a_recording_is_told_by_a_streams_folder_and_a_name_of_its_layout() {
         let path = Path::new("/mnt/card/rec/sub/2026-01-01_00-00-00.mp4");
-        let closed = Closed { folder: "/mnt/card/rec/sub".into(), file: path.into() };
-        assert_eq!(files_of(&config(), path).unwrap(), [closed.clone()]);
+        let expected = [Closed { folder: "/mnt/card/rec/sub".into(), file: path.into() }];
+        assert_eq!(files_of(&config(), path).unwrap(), expected);
         let dotted = Path::new("/mnt/card/./rec/sub/2026-01-01_00-00-00.mp4");
-        assert_eq!(files_of(&config(), dotted).unwrap(), [closed]);
+        assert_eq!(files_of(&config(), dotted).unwrap(), expected);
     }
 
     #[test]

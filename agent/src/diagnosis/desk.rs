@@ -141,7 +141,8 @@ pub struct CardFacts {
     pub mount: Option<Mount>,
     /// Why the index does not outlive this process; `None` where it does.
     pub not_kept: Option<String>,
-    pub written_today_bytes: u64,
+    /// By a running agent.
+    pub written_today_bytes: Option<u64>,
     pub segments: BTreeMap<StreamId, usize>,
     pub unread: usize,
     pub digests_waiting: usize,
@@ -167,7 +168,7 @@ impl CardFacts {
             there: index.card_is_there(),
             mount: Mount::of(&config.card.root),
             not_kept,
-            written_today_bytes: index.written().bytes_on(Day::of(clock::realtime())),
+            written_today_bytes: Some(index.written().bytes_on(Day::of(clock::realtime()))),
             segments: ids.map(|id| (id.clone(), index.segment_count(id))).collect(),
             unread: 0,
             digests_waiting: index.digests_waiting(),

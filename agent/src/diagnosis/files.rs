@@ -115,7 +115,7 @@ impl Files {
     pub fn facts(&self, config: &Config) -> CardFacts {
         let mut facts = CardFacts::of(config, &self.index, None);
         // That nothing may be written here says nothing of whether an agent could.
-        facts.not_kept = None;
+        (facts.not_kept, facts.written_today_bytes) = (None, None);
         (facts.unread, facts.problems) = (self.unread, self.problems);
         facts
     }

@@ -376,7 +376,7 @@ impl IndexStatus {
             folder: config.card.state_dir(),
             kept: card.is_some() && not_kept_because.is_none(),
             not_kept_because,
-            written_today_bytes: card.map(|card| card.written_today_bytes),
+            written_today_bytes: card.and_then(|card| card.written_today_bytes),
             segments: streams.iter().map(|stream| stream.segments).sum(),
             unread: card.map_or(0, |card| card.unread),
             digests_waiting: card.map_or(0, |card| card.digests_waiting),
@@ -407,6 +407,9 @@ impl IndexStatus {
                 let text =
                     format!("kept in {}, {} written today", self.folder.display(), size_of(bytes));
                 labelled("", &text, out)?;
+            }
+            (None, None) if self.kept => {
+                labelled("", &format!("kept in {}", self.folder.display()), out)?;
             }
             (None, None) => {}
         }

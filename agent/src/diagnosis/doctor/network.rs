@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::super::status::seconds;
 use super::super::{DiagnosisError, told};
 use super::agent::Agent;
-use super::mqtt::{Credentials, Mqtt, MqttError, PATIENCE, Stream};
+use super::mqtt::{Credentials, Mqtt, MqttError, Stream};
 use super::{Finding, Practice};
 use crate::clock;
 use crate::config::Config;
@@ -156,6 +156,7 @@ impl Examination<'_, '_> {
         let tcp = connecting.map_err(|_| OpenError::Silent)??;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.config.broker.tls {
+            use super::mqtt::PATIENCE;
             use tokio_rustls::rustls::pki_types::ServerName;
             let client = crate::tls::client(tls).map_err(OpenError::Files)?;
             let host = self.config.broker.url.host.trim_matches(['[', ']']).to_owned();
