@@ -5,7 +5,7 @@
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it. [`reconcile`] ties these
 //! together, [`ledger`] remembers, [`link`] and [`broker`] are the way to the devices, [`server`] starts
 //! all of it, [`api`] takes orders, [`access`] says whose, [`http`] brings them over TCP, [`page`] and [`cli`] are
-//! how people give them.
+//! how people give them. [`tls`] reads certificates and keys.
 
 pub mod access;
 pub mod api;
@@ -50,3 +50,4 @@ pub mod spool;
 pub mod tally;
 pub mod time;
 pub mod timeline;
+pub mod tls;
