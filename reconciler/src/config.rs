@@ -21,12 +21,14 @@ use crate::http::{self, HttpConfig};
 use crate::link::BrokerUrl;
 use crate::policy::{Group, Origin, Policies, Policy, PolicyError, bytes_of_kbit, kbit_limit};
 use crate::rfc3339;
+use crate::tls::Tls;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: ServerConfig,
+    #[serde(deserialize_with = "broker")]
     pub broker: BrokerSection,
     #[serde(deserialize_with = "http::checked")]
     pub http: HttpConfig,
@@ -76,9 +78,12 @@ impl Default for ServerConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerSection {
-    /// `mqtt://[user[:password]@]host[:port]`; without it, the embedded broker is used.
+    /// `mqtt://[user[:password]@]host[:port]`, or `mqtts://`; without it, the embedded broker is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<BrokerUrl>,
+    /// Needed with `mqtts://`, and only with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     pub embedded: BrokerConfig,
 }
 
@@ -224,6 +229,10 @@ impl Config {
         self.server.state_dir = base.join(&self.server.state_dir);
         self.archive.root = base.join(&self.archive.root);
         self.http.locate(base);
+        self.broker.embedded.locate(base);
+        if let Some(tls) = &mut self.broker.tls {
+            tls.locate(base);
+        }
         self
     }
 
@@ -318,6 +327,17 @@ impl PullConfig {
     /// From each device; 0: no limit.
     pub const fn bytes_per_second_per_device(&self) -> u64 {
         bytes_of_kbit(self.kbit_per_second_per_device)
+    }
+}
+
+/// A password or a certificate must not end up on a connection in the clear by a slip of a letter.
+fn broker<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BrokerSection, D::Error> {
+    let broker = BrokerSection::deserialize(deserializer)?;
+    let secure = broker.url.as_ref().is_some_and(|url| url.tls);
+    match (secure, &broker.tls) {
+        (true, None) => Err(D::Error::custom("an mqtts:// url needs [broker.tls] with ca_file")),
+        (false, Some(_)) => Err(D::Error::custom("[broker.tls] needs an mqtts:// url")),
+        _ => Ok(broker),
     }
 }
 
@@ -424,6 +444,8 @@ mod tests {
             ("\n[archive]\ntemplate = \"%Q\"", "line 2"),
             ("\n[archive]\nlayout = \"onvif\"\ntime_zone = \"Mars/Base\"", "line 2"),
             ("\n[broker]\nurl = \"http://x\"", "line 3"),
+            ("\n[broker]\nurl = \"mqtts://x\"", "line 2"),
+            ("\n[broker]\nurl = \"mqtt://x\"\ntls = { ca_file = \"ca.pem\" }", "line 2"),
             (
                 "[[device]]\nid = \"a\"\nstreams = []\n[[device]]\nid = \"a\"\nstreams = []",
                 "line 1",

@@ -5,11 +5,12 @@
 //! [`spool`], [`merge`] puts it into the archive, [`playback`] shows it. [`reconcile`] ties these
 //! together, [`ledger`] remembers, [`link`] and [`broker`] are the way to the devices, [`server`] starts
 //! all of it, [`api`] takes orders, [`access`] says whose, [`http`] brings them over TCP, [`page`] and [`cli`] are
-//! how people give them.
+//! how people give them. [`authority`] issues what devices, server and broker show each other, [`tls`] reads it.
 
 pub mod access;
 pub mod api;
 pub mod archive;
+pub mod authority;
 pub mod bandwidth;
 pub mod board;
 pub mod broker;
@@ -50,3 +51,4 @@ pub mod spool;
 pub mod tally;
 pub mod time;
 pub mod timeline;
+pub mod tls;

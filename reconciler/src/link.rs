@@ -15,25 +15,31 @@ use protocol::dropped::{Cause, Dropped};
 use protocol::envelope::{self, Message};
 use protocol::message::ServerId;
 use protocol::topic::{self, Topic};
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS,
+    Transport,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use crate::time::MonotonicMicros;
+use crate::tls::{self, Tls, TlsError};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECTION_TIMEOUT_S: u64 = 15;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 const DEFAULT_PORT: u16 = 1883;
+const DEFAULT_TLS_PORT: u16 = 8883;
 /// Requests inside the MQTT client at once.
 const CLIENT_QUEUE: usize = 64;
 
-/// `mqtt://[user[:password]@]host[:port]`.
+/// `mqtt://[user[:password]@]host[:port]`, or `mqtts://`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BrokerUrl {
+    pub tls: bool,
     pub host: String,
     pub port: u16,
     pub login: Option<(String, String)>,
@@ -41,19 +47,16 @@ pub struct BrokerUrl {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerUrlError {
-    #[error("`{0}` is not a broker's address: write mqtt://host or mqtt://user:password@host:port")]
+    #[error(
+        "`{0}` is not a broker's address: write mqtt://host, mqtt://user:password@host:port, or mqtts:// for TLS"
+    )]
     Malformed(String),
-    #[error("mqtts:// is not built in yet: use mqtt:// on a trusted network or through a tunnel")]
-    Tls,
 }
 
 impl FromStr for BrokerUrl {
     type Err = BrokerUrlError;
 
     fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
-        if text.starts_with("mqtts://") {
-            return Err(BrokerUrlError::Tls);
-        }
         Self::parse(text).ok_or_else(|| BrokerUrlError::Malformed(text.to_owned()))
     }
 }
@@ -61,11 +64,28 @@ impl FromStr for BrokerUrl {
 impl BrokerUrl {
     /// A broker without login.
     pub fn of(address: std::net::SocketAddr) -> Self {
-        BrokerUrl { host: address.ip().to_string(), port: address.port(), login: None }
+        let (host, port) = (address.ip().to_string(), address.port());
+        BrokerUrl { tls: false, host, port, login: None }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "mqtts" } else { "mqtt" }
+    }
+
+    fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("mqtt://")?.trim_end_matches('/');
+        let (tls, rest, default_port) = match text.split_once("://")? {
+            ("mqtt", rest) => (false, rest, DEFAULT_PORT),
+            ("mqtts", rest) => (true, rest, DEFAULT_TLS_PORT),
+            _ => return None,
+        };
+        let rest = rest.trim_end_matches('/');
         let (login, address) = match rest.rsplit_once('@') {
             Some((login, address)) => {
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -75,11 +95,11 @@ impl BrokerUrl {
         };
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if !host.ends_with(':') => (host, port.parse().ok()?),
-            _ => (address, DEFAULT_PORT),
+            _ => (address, default_port),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let plain = !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
-        plain.then(|| BrokerUrl { host: host.to_owned(), port, login })
+        plain.then(|| BrokerUrl { tls, host: host.to_owned(), port, login })
     }
 }
 
@@ -93,9 +113,10 @@ impl TryFrom<String> for BrokerUrl {
 
 impl From<BrokerUrl> for String {
     fn from(url: BrokerUrl) -> String {
+        let (scheme, address) = (url.scheme(), url.address());
         match &url.login {
-            Some((user, password)) => format!("mqtt://{user}:{password}@{}:{}", url.host, url.port),
-            None => format!("mqtt://{}:{}", url.host, url.port),
+            Some((user, password)) => format!("{scheme}://{user}:{password}@{address}"),
+            None => format!("{scheme}://{address}"),
         }
     }
 }
@@ -103,9 +124,10 @@ impl From<BrokerUrl> for String {
 /// Without the password: this is what logs and messages show.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, address) = (self.scheme(), self.address());
         match &self.login {
-            Some((user, _)) => write!(formatter, "mqtt://{user}@{}:{}", self.host, self.port),
-            None => write!(formatter, "mqtt://{}:{}", self.host, self.port),
+            Some((user, _)) => write!(formatter, "{scheme}://{user}@{address}"),
+            None => write!(formatter, "{scheme}://{address}"),
         }
     }
 }
@@ -114,6 +136,29 @@ impl fmt::Debug for BrokerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
     }
+}
+
+/// A broker, and how it is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broker {
+    pub url: BrokerUrl,
+    /// Where the url says `mqtts`.
+    pub tls: Option<Tls>,
+}
+
+impl From<BrokerUrl> for Broker {
+    fn from(url: BrokerUrl) -> Broker {
+        Broker { url, tls: None }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
 }
 
 /// A message to the broker.
@@ -231,18 +276,22 @@ impl Unusable {
 
 /// Keeps a connection until the receivers of `routes` or the senders of `outbound` are gone.
 pub async fn run(
-    url: BrokerUrl,
+    broker: impl Into<Broker>,
     server: ServerId,
     mut outbound: mpsc::Receiver<Outbound>,
     routes: Routes,
 ) {
+    let broker = broker.into();
     let mut retry = FIRST_RETRY;
     loop {
-        let (client, event_loop) = connect(&url, &server);
         let up = Notify::new();
-        let ended = tokio::select! {
-            ended = poll(event_loop, &server, &routes, &up) => ended,
-            () = publish(client, &server, &mut outbound, &up) => return,
+        let ended = match connect(&broker, &server) {
+            Ok((client, event_loop)) => tokio::select! {
+                ended = poll(event_loop, &server, &routes, &up) => ended,
+                () = publish(client, &server, &mut outbound, &up) => return,
+            },
+            // Files that are being renewed may be half there: they are read again.
+            Err(error) => Ended::Lost { was_up: false, error: error.into() },
         };
         let Ended::Lost { was_up, error } = ended else { return };
         if was_up {
@@ -251,28 +300,34 @@ pub async fn run(
                 return;
             }
         }
-        tracing::warn!(broker = %url, %error, retry_ms = retry.as_millis() as u64, "no connection to the broker");
+        let error = sdcard_indexer::readable::explain(&error);
+        tracing::warn!(broker = %broker.url, error, retry_ms = retry.as_millis() as u64, "no connection to the broker");
         tokio::time::sleep(jittered(retry)).await;
         retry = (retry * 2).min(LAST_RETRY);
     }
 }
 
-fn connect(url: &BrokerUrl, server: &ServerId) -> (AsyncClient, EventLoop) {
+/// Reads the files of TLS anew, so that what was renewed is used from the next connection on.
+fn connect(broker: &Broker, server: &ServerId) -> Result<(AsyncClient, EventLoop), TlsError> {
+    let Broker { url, tls } = broker;
     let mut options = MqttOptions::new(topic::server_client_id(server), &url.host, url.port);
     options.set_keep_alive(KEEP_ALIVE).set_clean_session(true);
     options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
     if let Some((user, password)) = &url.login {
         options.set_credentials(user, password);
     }
+    if let Some(tls) = tls {
+        options.set_transport(Transport::tls_with_config(tls::client(tls)?.into()));
+    }
     let (client, mut event_loop) = AsyncClient::new(options, CLIENT_QUEUE);
     let mut network = NetworkOptions::new();
     network.set_connection_timeout(CONNECTION_TIMEOUT_S).set_tcp_nodelay(true);
     event_loop.set_network_options(network);
-    (client, event_loop)
+    Ok((client, event_loop))
 }
 
 enum Ended {
-    Lost { was_up: bool, error: rumqttc::ConnectionError },
+    Lost { was_up: bool, error: LinkError },
     NobodyListens,
 }
 
@@ -289,7 +344,7 @@ async fn poll(mut event_loop: EventLoop, server: &ServerId, routes: &Routes, up:
                 routes.deliver(server, message.topic, message.payload).await
             }
             Ok(_) => true,
-            Err(error) => return Ended::Lost { was_up, error },
+            Err(error) => return Ended::Lost { was_up, error: error.into() },
         };
         if !listened {
             return Ended::NobodyListens;
@@ -339,6 +394,15 @@ mod tests {
         let full: BrokerUrl = "mqtt://me:se:cret@[::1]:2000/".parse().unwrap();
         assert_eq!((full.host.as_str(), full.port), ("::1", 2000));
         assert_eq!(full.login, Some(("me".into(), "se:cret".into())));
+        let secure: BrokerUrl = "mqtts://broker".parse().unwrap();
+        assert_eq!((secure.tls, secure.port), (true, 8883));
+    }
+
+    #[test]
+    fn addresses_read_back_what_they_write() {
+        for text in ["mqtt://broker:1883", "mqtts://me:secret@broker:1", "mqtts://[::1]:8883"] {
+            assert_eq!(String::from(text.parse::<BrokerUrl>().unwrap()), text);
+        }
     }
 
     #[test]
@@ -364,9 +428,10 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_is_refused() {
-        for text in ["broker", "http://broker", "mqtt://", "mqtt://broker:no", "mqtt://a b"] {
+        for text in
+            ["broker", "http://broker", "mqtt://", "mqtts://", "mqtt://broker:no", "mqtt://a b"]
+        {
             assert!(text.parse::<BrokerUrl>().is_err(), "{text}");
         }
-        assert!("mqtts://broker".parse::<BrokerUrl>().unwrap_err().to_string().contains("mqtts"));
     }
 }

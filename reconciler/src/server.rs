@@ -14,17 +14,18 @@ use tokio::time::timeout;
 use crate::access::{Access, AccountError, Confidential, FirstAdmin};
 use crate::api::{self, Api, ApiError};
 use crate::archive::Archive;
-use crate::broker::{BrokerError, EmbeddedBroker};
+use crate::broker::{BrokerError, EmbeddedBroker, Exposure};
 use crate::config::Config;
 use crate::http::{Http, HttpError};
 use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
-use crate::link::{self, BrokerUrl, Outbox, Routes};
+use crate::link::{self, Broker, Outbox, Routes};
 use crate::pull::{driver, spooler};
 use crate::reconcile::Event;
 use crate::reconcile::driver::{self as reconcile, Desk, Reconciler};
 use crate::recut;
 use crate::spool::{Spool, SpoolError};
 use crate::time::Clock;
+use crate::tls::{self, TlsError};
 
 /// Messages between the parts that may wait; beyond it the sender waits, and TCP holds the device back.
 const CONTROL_MESSAGES: usize = 1_024;
@@ -58,6 +59,8 @@ pub enum ServerError {
     Api(#[from] ApiError),
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error("[broker.tls] cannot be used")]
+    Tls(#[source] TlsError),
     #[error("cannot make the first user")]
     FirstUser(#[source] AccountError),
 }
@@ -68,7 +71,7 @@ pub struct Server {
     config: Config,
     clock: Clock,
     broker: Option<EmbeddedBroker>,
-    url: BrokerUrl,
+    reached: Broker,
     routes: Routes,
     outbound: mpsc::Receiver<crate::link::Outbound>,
     pulls: driver::Ports,
@@ -101,14 +104,17 @@ impl Server {
         let api = Api::listen(&config.server.state_dir)?;
         let http = Http::listen(&config.http).await?;
         let spool = Spool::open(&config.spool_dir(), config.pull.min_free_bytes())?;
-        let (url, broker) = match &config.broker.url {
-            Some(url) => (url.clone(), None),
+        let (reached, broker) = match &config.broker.url {
+            Some(url) => {
+                let tls = config.broker.tls.clone();
+                // What is wrong with it is better known now than in a log.
+                tls.as_ref().map(tls::client).transpose().map_err(ServerError::Tls)?;
+                (Broker { url: url.clone(), tls }, None)
+            }
             None => {
                 let broker = EmbeddedBroker::start(&config.broker.embedded)?;
-                if !config.broker.embedded.is_loopback() {
-                    tracing::warn!(address = %broker.local_addr(), "anyone who reaches the embedded broker can read every camera");
-                }
-                (BrokerUrl::of(reachable(broker.local_addr())), Some(broker))
+                warn_of(config.broker.embedded.exposure(), broker.local_addr());
+                (broker.own_url().into(), Some(broker))
             }
         };
         let (archive, archive_changes) =
@@ -169,7 +175,7 @@ impl Server {
             config,
             clock,
             broker,
-            url,
+            reached,
             routes,
             outbound,
             pulls,
@@ -209,8 +215,9 @@ impl Server {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let server = self.config.server.id.clone();
-        tracing::info!(broker = %self.url, archive = %self.config.archive.root.display(), "gapless runs");
-        let link = tokio::spawn(link::run(self.url, server.clone(), self.outbound, self.routes));
+        tracing::info!(broker = %self.reached.url, archive = %self.config.archive.root.display(), "gapless runs");
+        let link =
+            tokio::spawn(link::run(self.reached, server.clone(), self.outbound, self.routes));
         let puller = tokio::spawn(driver::run(server, self.clock, self.pulls));
         let recut = self.recut.map(|task| tokio::spawn(recut::run(task)));
         let (stop_api, stopped) = watch::channel(());
@@ -248,6 +255,24 @@ impl Server {
     }
 }
 
+/// On a terminal and in the journal, beside the log's line: nobody shall have overlooked it.
+fn warn_of(exposure: Exposure, address: SocketAddr) {
+    let what = match exposure {
+        Exposure::None => return,
+        Exposure::Unproven => "can say it is any camera, or this server, and read every camera",
+        Exposure::Open => {
+            "can say it is any camera, or this server, and read every camera; and everything \
+             goes over the network for all to read"
+        }
+    };
+    tracing::warn!(%address, "whoever reaches the embedded broker {what}");
+    eprintln!(
+        "\n  WARNING  whoever reaches {address} {what}.\n  \
+         Give it [broker.embedded.tls] with certificate, key and client_ca (`gapless device broker`\n  \
+         makes them), or have it listen on 127.0.0.1.\n"
+    );
+}
+
 /// On a terminal and in the journal, beside the log's line. The password is told this once.
 fn say_how_to_log_in(url: &str, first: Option<&FirstAdmin>) {
     tracing::info!(url, "the API and the page are served");
@@ -281,13 +306,4 @@ pub fn is_running(state_dir: &Path) -> bool {
 
 fn lock_path(state_dir: &Path) -> PathBuf {
     state_dir.join("lock")
-}
-
-/// An address to connect to, where the broker listens on all of them.
-fn reachable(listens: SocketAddr) -> SocketAddr {
-    let loopback: std::net::IpAddr = match listens {
-        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-    };
-    if listens.ip().is_unspecified() { (loopback, listens.port()).into() } else { listens }
 }

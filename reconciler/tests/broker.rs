@@ -6,12 +6,14 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use protocol::topic::Topic;
-use reconciler::broker::{BrokerConfig, BrokerError, EmbeddedBroker};
+use reconciler::authority::{Applicant, Authority, Holder, KeySource, write_new};
+use reconciler::broker::{BrokerConfig, BrokerError, EmbeddedBroker, EmbeddedTls};
 use reconciler::link::{self, BrokerUrl, Inbound, Outbound, Outbox, Routes};
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS,
     SubscribeReasonCode,
 };
+use sdcard_indexer::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -298,6 +300,42 @@ async fn a_subscriber_that_is_behind_holds_its_agent_back_and_loses_nothing() {
     server.expect_chunks(1500).await;
     timeout(LONGEST_WAIT, sending).await.unwrap().unwrap();
     assert_eq!(broker.counts().dropped_messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_tls_nobody_comes_in_but_the_server_itself() {
+    let state = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_jiff(jiff::Timestamp::now());
+    let names = vec!["127.0.0.1".to_owned()];
+    let valid_for = Duration::from_secs(86_400);
+    let applicant = Applicant { holder: Holder::Broker, names, valid_for };
+    let mut authority = Authority::open(state.path(), now).unwrap();
+    let made = authority.add(&applicant, KeySource::Made, now).unwrap();
+    let (certificate, key) = (state.path().join("broker.pem"), state.path().join("broker.key"));
+    write_new(&certificate, made.certificate_pem.as_bytes(), 0o644).unwrap();
+    write_new(&key, made.key_pem.unwrap().as_bytes(), 0o600).unwrap();
+    let client_ca = Some(Authority::folder(state.path()).join("ca.pem"));
+    let broker = broker(|config| {
+        config.tls = Some(EmbeddedTls { certificate, key, client_ca, revoked: None });
+    });
+
+    let own = broker.own_url();
+    let secret = own.login.clone().unwrap();
+    assert_ne!(own.port, broker.local_addr().port());
+    let refused = async |id: &str, login: Option<(&str, &str)>| {
+        let mut options = MqttOptions::new(id, &own.host, own.port);
+        if let Some((user, password)) = login {
+            options.set_credentials(user, password);
+        }
+        let (_client, mut events) = AsyncClient::new(options, 1);
+        timeout(LONGEST_WAIT, events.poll()).await.expect("no answer").is_err()
+    };
+    let right = Some((secret.0.as_str(), secret.1.as_str()));
+    assert!(!refused("gapless-server-main", right).await);
+    assert!(refused("gapless-server-main", None).await);
+    assert!(refused("gapless-server-main", Some((&secret.0, "guessed"))).await);
+    assert!(refused("gapless-agent-a", right).await);
+    assert_eq!(broker.counts().refused_connections, 3);
 }
 
 /// A core that waited for the link while the link waits for the core would wait for ever.

@@ -2,8 +2,8 @@
 //!
 //! It must never allow what it does not recognise.
 
-const AGENT: &str = "gapless-agent-";
-const SERVER: &str = "gapless-server-";
+pub(super) const AGENT: &str = "gapless-agent-";
+pub(super) const SERVER: &str = "gapless-server-";
 const ROOT: &str = "gapless/1/";
 const LONGEST_NAME: usize = 64;
 

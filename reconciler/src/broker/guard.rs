@@ -4,6 +4,7 @@
 //! nor let more chunks wait for a subscriber than configured.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rmqtt::types::{
 };
 
 use super::access::{self, Role};
+use super::front::Peers;
 use super::{BrokerCounts, SEND_TIMEOUT};
 
 /// How often a chunk held back looks again. One chunk per agent waits, so this costs nothing that matters.
@@ -27,6 +29,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    refused_handshakes: AtomicU64,
     refused_connections: AtomicU64,
     refused_publishes: AtomicU64,
     refused_subscriptions: AtomicU64,
@@ -40,6 +43,7 @@ impl Counters {
     pub(super) fn snapshot(&self) -> BrokerCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         BrokerCounts {
+            refused_handshakes: read(&self.refused_handshakes),
             refused_connections: read(&self.refused_connections),
             refused_publishes: read(&self.refused_publishes),
             refused_subscriptions: read(&self.refused_subscriptions),
@@ -52,14 +56,37 @@ impl Counters {
     /// Counts always, logs at most once a minute for each kind of event.
     fn note(&self, counter: &AtomicU64, what: &'static str, client: &str, topic: &str) {
         let total = counter.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.is_due(what) {
+            tracing::warn!(client, topic, total, "embedded broker: {what}");
+        }
+    }
+
+    /// Somebody who did not get as far as saying who it is, or was thrown out for its certificate.
+    pub(super) fn refused_handshake(&self, what: &'static str, from: SocketAddr, why: &str) {
+        let total = self.refused_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.is_due(what) {
+            tracing::warn!(%from, why, total, "embedded broker: connection refused: {what}");
+        }
+    }
+
+    /// A client whose certificate is somebody else's, or who has none where one is needed.
+    fn refused_identity(&self, client: &str, from: Option<SocketAddr>, subject: &str) {
+        let total = self.refused_connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let what = "client refused (not its certificate)";
+        if self.is_due(what) {
+            tracing::warn!(client, ?from, subject, total, "embedded broker: {what}");
+        }
+    }
+
+    fn is_due(&self, what: &'static str) -> bool {
         let now = Instant::now();
         let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if last_logged.get(what).is_some_and(|last| now.duration_since(*last) < LOG_INTERVAL) {
-            return;
+        let recent = |last: &Instant| now.duration_since(*last) < LOG_INTERVAL;
+        let due = !last_logged.get(what).is_some_and(recent);
+        if due {
+            last_logged.insert(what, now);
         }
-        last_logged.insert(what, now);
-        drop(last_logged);
-        tracing::warn!(client, topic, total, "embedded broker: {what}");
+        due
     }
 }
 
@@ -71,10 +98,42 @@ struct Backlog {
     gone: AtomicBool,
 }
 
+/// What clients are held to where TLS stands before the broker.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    pub peers: Arc<Peers>,
+    /// What the server's own link says, which needs no TLS to itself. New at each start, known to this process alone.
+    pub secret: String,
+}
+
+impl Entrance {
+    /// Who came through the front is who its certificate says; nobody else comes in but the server itself.
+    fn admits(&self, info: &ConnectInfo, counters: &Counters) -> bool {
+        let client = info.client_id();
+        let Some(peer) = info.id().remote_addr.and_then(|address| self.peers.get(address)) else {
+            let secret = info.password().map(|secret| blake3::hash(secret));
+            let is_server = matches!(Role::of(client), Some(Role::Server));
+            // Digests are compared in a time that tells nothing.
+            if is_server && secret == Some(blake3::hash(self.secret.as_bytes())) {
+                return true;
+            }
+            counters.refused_identity(client, info.id().remote_addr, "came past TLS");
+            return false;
+        };
+        let Some(identity) = &peer.identity else { return true };
+        let entitled = identity.may_be(client);
+        if !entitled {
+            counters.refused_identity(client, Some(peer.from), &identity.subject);
+        }
+        entitled
+    }
+}
+
 struct State {
     context: ServerContext,
     counters: Arc<Counters>,
     max_queued_chunks: usize,
+    entrance: Option<Entrance>,
     backlogs: Mutex<HashMap<ClientId, Arc<Backlog>>>,
 }
 
@@ -86,11 +145,13 @@ impl Guard {
         context: &ServerContext,
         max_queued_chunks: usize,
         counters: Arc<Counters>,
+        entrance: Option<Entrance>,
     ) {
         let guard = Self(Arc::new(State {
             context: context.clone(),
             counters,
             max_queued_chunks,
+            entrance,
             backlogs: Mutex::default(),
         }));
         let register = context.extends.hook_mgr().register();
@@ -114,6 +175,10 @@ impl Guard {
 
     /// A last will is published without being asked about again, so it is judged here.
     fn connect(&self, info: &ConnectInfo) -> AuthResult {
+        let counters = &self.0.counters;
+        if self.0.entrance.as_ref().is_some_and(|entrance| !entrance.admits(info, counters)) {
+            return AuthResult::NotAuthorized;
+        }
         let role = Role::of(info.client_id());
         let will_allowed = |role: Role<'_>| match info.last_will() {
             None => true,
@@ -123,7 +188,6 @@ impl Guard {
         if role.is_some_and(will_allowed) {
             return AuthResult::Allow(false, None);
         }
-        let counters = &self.0.counters;
         counters.note(
             &counters.refused_connections,
             "client refused (id or last will)",

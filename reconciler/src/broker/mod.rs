@@ -2,7 +2,8 @@
 //!
 //! Owns one listening socket, one thread and the runtime on it. It is built on the `rmqtt` crate; what is added here
 //! is what Gapless promises and an all-purpose broker does not: who may use which topic (`access`), back pressure
-//! instead of loss (`guard`), retained presence (`retained`), a port known once `start` returns, and an end.
+//! instead of loss (`guard`), retained presence (`retained`), TLS whose certificates say who a client is (`front`,
+//! `identity`, `tls`), a port known once `start` returns, and an end.
 //!
 //! It must never: drop a message for a connected subscriber without counting and logging it; hold more than
 //! `max_queued_chunks` chunks for one (and one more for each agent that sends at that moment); keep anything on disk
@@ -22,16 +23,20 @@
 //! - Retained messages are looked up some time after the subscription: one published meanwhile comes twice, and an
 //!   older one may come after a newer. Presence carries a connection id and is repeated, so neither matters.
 //!
-//! A client is only what it says it is: client ids are believed, not proven. Real authentication comes in a later
-//! step; until then the default is to listen on loopback only, and [`BrokerConfig::is_loopback`] is there so that the
-//! caller can warn about anything else.
+//! With [`EmbeddedTls::client_ca`] a client is who its certificate says. Without it client ids are believed, not proven:
+//! the default is to listen on loopback only, and [`BrokerConfig::exposure`] is there so that the caller can warn about
+//! anything else.
 
 mod access;
+mod front;
 mod guard;
+mod identity;
 mod retained;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,10 +45,19 @@ use rmqtt::context::ServerContext;
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
 
-use guard::{Counters, Guard};
+use front::{Front, Peers};
+use guard::{Counters, Entrance, Guard};
 use retained::RetainedStates;
+use tls::Terms;
+
+use crate::link::BrokerUrl;
+
+pub(crate) use identity::SERVER_PREFIX;
+pub(crate) use tls::REVOKED;
+pub use tls::{EmbeddedTls, EmbeddedTlsError};
 
 /// How long one write to a client may take before its connection is closed. Below the agents' keep-alive of 20 s.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
@@ -55,6 +69,8 @@ const MAX_IN_FLIGHT: NonZeroU16 = NonZeroU16::MIN.saturating_add(63);
 const CONTROL_MESSAGES: usize = 4096;
 const LONGEST_CLIENT_ID: usize = 96;
 const DEFAULT_PORT: u16 = 1883;
+/// As whom the server connects to its own broker.
+const OWN_USER: &str = "gapless";
 
 /// The `[broker.embedded]` table of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -69,6 +85,9 @@ pub struct BrokerConfig {
     /// Chunks that may wait for one subscriber before its agents are held back. Twice the 500 a server may have
     /// outstanding; at 32 KiB a chunk that is 32 MiB.
     pub max_queued_chunks: usize,
+    /// Without it, everything goes over the network for all to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EmbeddedTls>,
 }
 
 impl Default for BrokerConfig {
@@ -78,15 +97,44 @@ impl Default for BrokerConfig {
             max_connections: 256,
             max_packet_bytes: 256 * 1024,
             max_queued_chunks: 1000,
+            tls: None,
         }
     }
 }
 
+/// What the configuration leaves open to whoever reaches the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Nothing: this machine alone reaches it, or certificates say who a client is.
+    None,
+    /// Encrypted, and yet anybody can say it is the server, or any device.
+    Unproven,
+    /// That, and everything can be read on its way.
+    Open,
+}
+
 impl BrokerConfig {
-    /// Whether only this machine can reach the broker. If not, whoever reaches the port can read every camera.
+    /// Whether only this machine can reach the broker.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.listen.ip().to_canonical().is_loopback()
+    }
+
+    #[must_use]
+    pub fn exposure(&self) -> Exposure {
+        match &self.tls {
+            _ if self.is_loopback() => Exposure::None,
+            None => Exposure::Open,
+            Some(tls) if tls.client_ca.is_none() => Exposure::Unproven,
+            Some(_) => Exposure::None,
+        }
+    }
+
+    /// Makes paths whole: relative ones are relative to `base`.
+    pub(crate) fn locate(&mut self, base: &Path) {
+        if let Some(tls) = &mut self.tls {
+            tls.locate(base);
+        }
     }
 }
 
@@ -102,6 +150,8 @@ pub enum BrokerError {
          configuration"
     )]
     SetUp { address: SocketAddr, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("[broker.embedded.tls] cannot be used")]
+    Tls(#[source] EmbeddedTlsError),
     #[error(
         "the embedded MQTT broker for {address} got no thread from the system: {source}. Check the limits on \
          threads and memory (`ulimit -u`, TasksMax= of the service)"
@@ -116,7 +166,9 @@ pub enum BrokerError {
 /// What the broker refused, dropped or held back since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BrokerCounts {
-    /// Clients with an id or a last will that is not allowed.
+    /// Connections that ended before a client said who it is, or because its certificate was revoked meanwhile.
+    pub refused_handshakes: u64,
+    /// Clients with an id or a last will that is not allowed, or that their certificate does not entitle them to.
     pub refused_connections: u64,
     /// Messages to a topic that is not the client's own; each ended its connection.
     pub refused_publishes: u64,
@@ -134,6 +186,7 @@ pub struct BrokerCounts {
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     local_addr: SocketAddr,
+    own_url: BrokerUrl,
     counters: Arc<Counters>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -155,14 +208,21 @@ impl EmbeddedBroker {
             .name("gapless-broker".to_owned())
             .spawn(move || serve(&thread_config, thread_counters, &ready, stopped))
             .map_err(|source| BrokerError::Thread { address, source })?;
-        let local_addr = started.recv().unwrap_or(Err(BrokerError::Ended { address }))?;
-        Ok(Self { local_addr, counters, stop: Some(stop), thread: Some(thread) })
+        let Bound { local_addr, own_url } =
+            started.recv().unwrap_or(Err(BrokerError::Ended { address }))?;
+        Ok(Self { local_addr, own_url, counters, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address bound, with the real port where the configuration said 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where the server itself connects, without TLS to itself. It holds what lets it in: not for others, nor for a log.
+    #[must_use]
+    pub fn own_url(&self) -> BrokerUrl {
+        self.own_url.clone()
     }
 
     #[must_use]
@@ -192,11 +252,25 @@ impl Drop for EmbeddedBroker {
     }
 }
 
+/// Where a broker that has started is found.
+struct Bound {
+    local_addr: SocketAddr,
+    own_url: BrokerUrl,
+}
+
+/// TLS before the broker, and what it needs of it.
+struct Secured {
+    front: Front,
+    entrance: Entrance,
+    terms: watch::Sender<Arc<Terms>>,
+    tls: EmbeddedTls,
+}
+
 /// The thread's whole life: build, say so, serve until told to stop, take all connections down.
 fn serve(
     config: &BrokerConfig,
     counters: Arc<Counters>,
-    ready: &mpsc::SyncSender<Result<SocketAddr, BrokerError>>,
+    ready: &mpsc::SyncSender<Result<Bound, BrokerError>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let address = config.listen;
@@ -211,9 +285,18 @@ fn serve(
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        let (listener, local_addr) = match bind(config) {
+        let bound = match &config.tls {
+            None => bind(config, address).map(|(listener, bound)| (listener, bound, None)),
+            Some(tls) => secure(config, tls, &counters).await,
+        };
+        let (listener, bound, secured) = match bound {
             Ok(bound) => bound,
             Err(error) => return drop(ready.send(Err(error))),
+        };
+        let local_addr = bound.local_addr;
+        let (entrance, front) = match secured {
+            Some(Secured { front, entrance, terms, tls }) => (Some(entrance), Some((front, terms, tls))),
+            None => (None, None),
         };
         let context = ServerContext::new()
             // Its check of the machine's load would refuse cameras because something else is busy.
@@ -222,13 +305,20 @@ fn serve(
             .build()
             .await;
         *context.extends.retain_mut().await = Box::new(RetainedStates::new(counters.clone()));
-        Guard::install(&context, config.max_queued_chunks, counters).await;
+        Guard::install(&context, config.max_queued_chunks, counters, entrance).await;
         let server = MqttServer::new(context).listener_by_id(listener, 1).build();
-        if ready.send(Ok(local_addr)).is_err() {
+        if ready.send(Ok(bound)).is_err() {
             return;
         }
+        let front = async {
+            match front {
+                Some((front, terms, tls)) => drop(tokio::join!(front.run(), tls::follow(tls, terms))),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = server.run() => tracing::error!(address = %local_addr, "the embedded broker stopped listening"),
+            () = front => {}
             _ = stopped => {}
         }
     });
@@ -236,9 +326,51 @@ fn serve(
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
-/// Needs to run inside the runtime the listener shall live on.
-fn bind(config: &BrokerConfig) -> Result<(Listener, SocketAddr), BrokerError> {
+/// The broker on a port of the loopback, and TLS where it would listen.
+async fn secure(
+    config: &BrokerConfig,
+    tls: &EmbeddedTls,
+    counters: &Arc<Counters>,
+) -> Result<(Listener, Bound, Option<Secured>), BrokerError> {
     let address = config.listen;
+    let terms = Terms::read(tls).map_err(BrokerError::Tls)?;
+    let failed = |source| BrokerError::Listen { address, source };
+    let before = TcpListener::bind(address).await.map_err(failed)?;
+    let local_addr = before.local_addr().map_err(failed)?;
+    let (listener, behind) = bind(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let (peers, secret) = (Arc::new(Peers::default()), secret());
+    let (terms, followed) = watch::channel(Arc::new(terms));
+    let login = Some((OWN_USER.to_owned(), secret.clone()));
+    let own_url = BrokerUrl { login, ..behind.own_url };
+    let front = Front {
+        listener: before,
+        behind: behind.local_addr,
+        terms: followed,
+        peers: peers.clone(),
+        counters: counters.clone(),
+        max_connections: config.max_connections,
+    };
+    let secured = Secured { front, entrance: Entrance { peers, secret }, terms, tls: tls.clone() };
+    Ok((listener, Bound { local_addr, own_url }, Some(secured)))
+}
+
+/// 256 bits that nobody guesses.
+fn secret() -> String {
+    let bytes: [u8; 32] = rand::random();
+    blake3::Hash::from(bytes).to_string()
+}
+
+/// An address to connect to, where the broker listens on all of them.
+fn reachable(listens: SocketAddr) -> SocketAddr {
+    let loopback: std::net::IpAddr = match listens {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    if listens.ip().is_unspecified() { (loopback, listens.port()).into() } else { listens }
+}
+
+/// Needs to run inside the runtime the listener shall live on.
+fn bind(config: &BrokerConfig, address: SocketAddr) -> Result<(Listener, Bound), BrokerError> {
     let set_up = |source: rmqtt::Error| BrokerError::SetUp { address, source: source.into() };
     let listener = Builder::new()
         .name("gapless")
@@ -269,7 +401,8 @@ fn bind(config: &BrokerConfig) -> Result<(Listener, SocketAddr), BrokerError> {
         })?;
     let listener = listener.tcp().map_err(set_up)?;
     let local_addr = listener.local_addr().map_err(set_up)?;
-    Ok((listener, local_addr))
+    let own_url = BrokerUrl::of(reachable(local_addr));
+    Ok((listener, Bound { local_addr, own_url }))
 }
 
 #[cfg(test)]
@@ -295,5 +428,25 @@ mod tests {
         assert!(!at("0.0.0.0:1883").is_loopback());
         assert!(!at("[::]:1883").is_loopback());
         assert!(!at("192.168.1.10:1883").is_loopback());
+    }
+
+    #[test]
+    fn what_is_left_open_is_told() {
+        let read = |text: &str| toml::from_str::<BrokerConfig>(text).unwrap().exposure();
+        let beyond = "listen = \"0.0.0.0:1883\"";
+        let tls = |more: &str| {
+            format!("{beyond}\ntls = {{ certificate = \"a.pem\", key = \"a.key\"{more} }}")
+        };
+        assert_eq!(read(""), Exposure::None);
+        assert_eq!(read(beyond), Exposure::Open);
+        assert_eq!(read(&tls("")), Exposure::Unproven);
+        assert_eq!(read(&tls(", client_ca = \"ca.pem\"")), Exposure::None);
+    }
+
+    #[test]
+    fn a_list_of_revoked_certificates_needs_a_ca() {
+        let text = "tls = { certificate = \"a\", key = \"b\", revoked = \"c\" }";
+        let refused = toml::from_str::<BrokerConfig>(text).unwrap_err().to_string();
+        assert!(refused.contains("client_ca"), "{refused}");
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! What only looks reads the ledger and the archive, and works whether or not the server is running. `search`,
 //! `pull`, `jobs`, `cancel`, `policy put`, `policy remove`, `user`, `token` and `audit` ask the running server by its
-//! [API](crate::api).
+//! [API](crate::api). `device` works on the files of the built-in CA.
 //! Exit codes: 0 done, 1 failed or something is wrong, 2 usage or configuration.
 
 mod client;
+mod device;
 mod export;
 mod follow;
 mod jobs;
@@ -38,6 +39,7 @@ use crate::ledger::{Ledger, LedgerError, SqliteLedger, ledger_path};
 use crate::server::{self, Server};
 
 use client::Client;
+use device::DeviceCommand;
 use policy::PolicyCommand;
 use user::{TokenCommand, UserCommand};
 
@@ -70,7 +72,8 @@ cameras' own cards exactly what is missing, proves it, and merges it.
   gapless jobs --follow             how that gets on
   gapless runs                      what scheduled runs did, and left
   gapless policy next-runs          when they come
-  gapless user add anna --role view let somebody log in to the page";
+  gapless user add anna --role view let somebody log in to the page
+  gapless device add front-door     its credentials, for mutual TLS";
 
 const EXIT_CODES: &str = "\
 Exit code: 0 done, 1 failed or something wrong, 2 usage or configuration";
@@ -81,6 +84,9 @@ enum Command {
     Serve(ServeArguments),
     /// List the devices that have been heard
     Devices(Output),
+    /// Issue, renew and revoke what devices and brokers show each other
+    #[command(subcommand, after_help = device::EXAMPLES)]
+    Device(DeviceCommand),
     /// Show the state of every instant of a device's recording
     Timeline {
         /// Its id, as `gapless devices` lists it
@@ -257,6 +263,7 @@ pub async fn run(command_line: CommandLine) -> Result<bool, anyhow::Error> {
         }
         Command::User(command) => user::user(&client, command, &mut out).await,
         Command::Token(command) => user::token(&client, command, &mut out).await,
+        Command::Device(command) => device::device(&command, &config, &mut out),
         Command::Audit(asked) => user::audit(&client, &asked, &mut out).await,
         Command::Openapi => {
             write!(out, "{}", api::openapi::text())?;

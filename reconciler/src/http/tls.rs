@@ -1,29 +1,23 @@
 //! The certificate of the listener: read, checked, and read again when its files change.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 
-/// So often the files are looked at. Who renews certificates waits longer anyway.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
-/// Rights of anybody but the owner.
-const OTHERS: u32 = 0o077;
+use crate::tls::{KeyError, LOOKED_AT_EVERY, Seen, look, read_key};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read {what} {path}, which [http] names")]
+    #[error("cannot read the certificate {path}, which [http] names")]
     Read {
-        what: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("others than its owner can read {path} (mode {mode:o}): `chmod 600 {path}`")]
-    Exposed { path: PathBuf, mode: u32 },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("{certificate} and {key} are no certificate with its key")]
     Unusable {
         certificate: PathBuf,
@@ -32,10 +26,6 @@ pub enum TlsError {
         source: io::Error,
     },
 }
-
-/// What tells one state of the two files from the next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Seen([(u64, u64, i64, i64); 2]);
 
 /// A certificate in use, and where it came from.
 #[derive(Debug)]
@@ -48,7 +38,7 @@ pub(super) struct Certificate {
 
 impl Certificate {
     pub async fn read(certificate: &Path, key: &Path) -> Result<Certificate, TlsError> {
-        let seen = look(certificate, key).ok();
+        let seen = look([certificate, key]).ok();
         let config = load(certificate, key).await?;
         Ok(Certificate { certificate: certificate.to_owned(), key: key.to_owned(), seen, config })
     }
@@ -65,7 +55,7 @@ impl Certificate {
     }
 
     async fn look_again(&mut self) {
-        let seen = look(&self.certificate, &self.key).ok();
+        let seen = look([&*self.certificate, &*self.key]).ok();
         if seen.is_none() || seen == self.seen {
             return;
         }
@@ -102,25 +92,9 @@ async fn load(certificate: &Path, key: &Path) -> Result<RustlsConfig, TlsError> 
 }
 
 fn pem(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
-    let failed = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Read { what, path, source }
-    };
-    let mode = std::fs::metadata(key).map_err(failed("the key", key))?.mode() & 0o777;
-    if mode & OTHERS != 0 {
-        return Err(TlsError::Exposed { path: key.to_owned(), mode });
-    }
-    let chain = std::fs::read(certificate).map_err(failed("the certificate", certificate))?;
-    let secret = std::fs::read(key).map_err(failed("the key", key))?;
-    Ok((chain, secret))
-}
-
-fn look(certificate: &Path, key: &Path) -> io::Result<Seen> {
-    let state = |path: &Path| -> io::Result<_> {
-        let metadata = std::fs::metadata(path)?;
-        Ok((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
-    };
-    Ok(Seen([state(certificate)?, state(key)?]))
+    let secret = read_key(key)?;
+    let failed = |source| TlsError::Read { path: certificate.to_owned(), source };
+    Ok((std::fs::read(certificate).map_err(failed)?, secret))
 }
 
 #[cfg(test)]
