@@ -5,11 +5,11 @@
 //! that were not seen for files that are gone.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, FileType};
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::vec;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ScanLimits {
@@ -30,7 +30,7 @@ impl Default for ScanLimits {
 pub enum Found {
     /// Said before anything in it is; also of the place where the walk begins.
     Directory(PathBuf),
-    File(PathBuf, DirEntry),
+    File(PathBuf),
     /// Neither directory nor regular file: a link, a pipe, a device.
     Other(PathBuf),
     /// Under this path there may be files that the walk does not name.
@@ -68,7 +68,62 @@ pub struct Walk {
 enum Step {
     Name(Found),
     List { directory: PathBuf, depth: usize },
-    Entries { directory: PathBuf, depth: usize, entries: vec::IntoIter<(OsString, DirEntry)> },
+    Entries { directory: PathBuf, depth: usize, entries: Entries },
+}
+
+/// What is left to walk of a directory, the first name last. All names lie in one buffer, that is given back as a
+/// whole: a recorder may put tens of thousands of files into one directory, and a string for each would stay with
+/// the process for ever.
+#[derive(Debug, Default)]
+struct Entries {
+    names: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Its place in the names.
+    name: Range<usize>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    File,
+    Directory,
+    Other,
+    /// To be asked of the file itself.
+    Untold,
+}
+
+impl Entries {
+    fn push(&mut self, name: &OsStr, kind: Kind) {
+        let start = self.names.len();
+        self.names.extend_from_slice(name.as_bytes());
+        self.entries.push(Entry { name: start..self.names.len(), kind });
+    }
+
+    fn sort(&mut self) {
+        let name = |entry: &Entry| &self.names[entry.name.clone()];
+        self.entries.sort_unstable_by(|one, other| name(other).cmp(name(one)));
+    }
+
+    fn next(&mut self) -> Option<(&OsStr, Kind)> {
+        let entry = self.entries.pop()?;
+        Some((OsStr::from_bytes(&self.names[entry.name]), entry.kind))
+    }
+}
+
+impl Kind {
+    fn of(kind: FileType) -> Kind {
+        if kind.is_file() {
+            Kind::File
+        } else if kind.is_dir() {
+            Kind::Directory
+        } else {
+            Kind::Other
+        }
+    }
 }
 
 impl Walk {
@@ -88,19 +143,21 @@ impl Walk {
     fn list(&mut self, directory: PathBuf, depth: usize) {
         match fs::read_dir(self.root.join(&directory)) {
             Ok(listing) => {
-                let mut entries = Vec::new();
+                let mut entries = Entries::default();
                 // A name is a new string each time it is asked for.
                 let named = listing.map(|entry| entry.map(|entry| (entry.file_name(), entry)));
                 let visible = named.filter(|entry| !entry.as_ref().is_ok_and(is_hidden));
                 // One more than is allowed, so that the cap is noticed.
                 for entry in visible.take(self.entries_left + 1) {
                     match entry {
-                        Ok(entry) => entries.push(entry),
+                        Ok((name, entry)) => {
+                            entries.push(&name, entry.file_type().map_or(Kind::Untold, Kind::of));
+                        }
                         Err(error) => self.cannot_list(&directory, error),
                     }
                 }
-                entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-                self.steps.push(Step::Entries { directory, depth, entries: entries.into_iter() });
+                entries.sort();
+                self.steps.push(Step::Entries { directory, depth, entries });
             }
             Err(error) => self.cannot_list(&directory, error),
         }
@@ -110,18 +167,21 @@ impl Walk {
         self.steps.push(Step::Name(Found::Unlisted(directory.to_owned(), error.into())));
     }
 
-    fn entry(&mut self, path: PathBuf, depth: usize, entry: DirEntry) -> Found {
-        match entry.file_type() {
-            Ok(kind) if kind.is_file() => Found::File(path, entry),
-            Ok(kind) if kind.is_dir() && depth >= self.limits.depth => {
+    fn entry(&mut self, path: PathBuf, depth: usize, kind: Kind) -> Found {
+        match kind {
+            Kind::File => Found::File(path),
+            Kind::Directory if depth >= self.limits.depth => {
                 Found::Unlisted(path, UnlistedReason::TooDeep(self.limits.depth))
             }
-            Ok(kind) if kind.is_dir() => {
+            Kind::Directory => {
                 self.steps.push(Step::List { directory: path.clone(), depth: depth + 1 });
                 Found::Directory(path)
             }
-            Ok(_) => Found::Other(path),
-            Err(error) => Found::Unlisted(path, error.into()),
+            Kind::Other => Found::Other(path),
+            Kind::Untold => match fs::symlink_metadata(self.root.join(&path)) {
+                Ok(metadata) => self.entry(path, depth, Kind::of(metadata.file_type())),
+                Err(error) => Found::Unlisted(path, error.into()),
+            },
         }
     }
 }
@@ -135,16 +195,16 @@ impl Iterator for Walk {
                 Step::Name(found) => return Some(found),
                 Step::List { directory, depth } => self.list(directory, depth),
                 Step::Entries { directory, depth, mut entries } => {
-                    let Some((name, entry)) = entries.next() else { continue };
+                    let Some((name, kind)) = entries.next() else { continue };
                     if self.entries_left == 0 {
                         self.steps.clear();
                         let reason = UnlistedReason::TooMany(self.limits.entries);
                         return Some(Found::Unlisted(self.begin.clone(), reason));
                     }
                     self.entries_left -= 1;
-                    let path = join(&directory, &name);
+                    let path = join(&directory, name);
                     self.steps.push(Step::Entries { directory, depth, entries });
-                    return Some(self.entry(path, depth, entry));
+                    return Some(self.entry(path, depth, kind));
                 }
             }
         }
@@ -184,7 +244,7 @@ mod tests {
     fn walk(root: &Path, begin: &str, limits: ScanLimits) -> Vec<String> {
         let found = Walk::new(root, Path::new(begin), limits).map(|found| match found {
             Found::Directory(path) => format!("{}/", path.display()),
-            Found::File(path, _) => path.display().to_string(),
+            Found::File(path) => path.display().to_string(),
             Found::Other(path) => format!("{}?", path.display()),
             Found::Unlisted(path, _) => format!("{}!", path.display()),
         });

@@ -160,7 +160,7 @@ fn unlogged(stream: &CardStream, recordings: &Recordings) -> usize {
     let layout = &stream.source.layout;
     Walk::new(&stream.source.root, Path::new(""), ScanLimits::default())
         .filter(|found| match found {
-            Found::File(path, _) => layout.parse(path).is_some() && !recordings.contains_key(path),
+            Found::File(path) => layout.parse(path).is_some() && !recordings.contains_key(path),
             _ => false,
         })
         .count()

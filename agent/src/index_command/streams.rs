@@ -1,6 +1,7 @@
 //! Which streams lie below a directory: as asked, as configured, or as the names in it tell.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,8 +151,9 @@ fn detect(
 ) -> Result<Vec<CardStream>, StreamsError> {
     progress.at("looking at names", 0, None, "files");
     let files = Walk::new(directory, Path::new(""), ScanLimits::default()).filter_map(|found| {
-        let Found::File(path, entry) = found else { return None };
-        let modified = entry.metadata().ok().map(|metadata| FileStamp::of(&metadata).modified_ns);
+        let Found::File(path) = found else { return None };
+        let metadata = fs::symlink_metadata(directory.join(&path)).ok();
+        let modified = metadata.map(|metadata| FileStamp::of(&metadata).modified_ns);
         Some(Sample { path, modified: modified.map(Timestamp::from_nanos) })
     });
     let counted = files.zip(1..).map(|(sample, number)| {

@@ -16,8 +16,8 @@ use crate::layout::Layout;
 use crate::segment::{Content, Tier, path_bytes};
 use crate::time::{TimeRange, Timestamp};
 
-/// 31 KB a block.
-const BLOCK_ROWS: usize = 512;
+/// 32 KiB a block, and a little less: allocators round up to powers of two.
+const BLOCK_ROWS: usize = 528;
 /// A block grows by so many rows at once, and the list of blocks by so many blocks.
 const MORE_ROWS: usize = BLOCK_ROWS / 8;
 const MORE_BLOCKS: usize = 8;

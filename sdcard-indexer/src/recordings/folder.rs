@@ -24,7 +24,10 @@ impl Folder {
     fn tell(&self, found: Found, tell: &mut dyn FnMut(Listed)) {
         match found {
             Found::Directory(name) => tell(Listed::Directory(name)),
-            Found::File(name, entry) => self.tell_file(name, entry.metadata(), tell),
+            Found::File(name) => {
+                let metadata = fs::symlink_metadata(self.root.join(&name));
+                self.tell_file(name, metadata, tell);
+            }
             Found::Other(name) => tell(Listed::Other(name)),
             // A directory that went between being named and being listed is as good as never named.
             Found::Unlisted(name, reason)
