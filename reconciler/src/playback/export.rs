@@ -286,7 +286,7 @@ mod tests {
             let parts = within(&runs, range).into_iter();
             parts.map(|(run, asked)| (opening(run, asked), closing(run, asked))).collect()
         };
-        let asked = |second| {
+        let asked = |second: i64| {
             let at = sdcard_indexer::container::MediaTime(second * 1_000_000_000);
             Bound::Asked { at, within: None }
         };
