@@ -18,14 +18,14 @@ use protocol::message::{BootMillis, Part, PartDigest, RefusedReason, SealCheck};
 use sdcard_indexer::clock::{Boottime, ClockTrust};
 use sdcard_indexer::cut::CutLimits;
 use sdcard_indexer::digest::PartReader;
-use sdcard_indexer::identity::StreamId;
+use sdcard_indexer::identity::{SegmentId, StreamId};
 use sdcard_indexer::index::{
     Digested, Index, IndexConfig, IndexError, LocateError, LocatedPart, ReadError, StreamSource,
     Sweep,
 };
 use sdcard_indexer::readable::explain;
 use sdcard_indexer::recordings::Recordings;
-use sdcard_indexer::time::TimeRange;
+use sdcard_indexer::time::{TimeRange, Timestamp};
 use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -41,6 +41,7 @@ use crate::diagnosis::{CardFacts, Desk, Inspection};
 use crate::heartbeat::Heartbeat;
 use crate::listing::listing;
 use crate::outlook::Outlook;
+use crate::permit::Permit;
 
 /// The questions and one read.
 const MAX_OUTSTANDING: usize = MAX_QUESTIONS + 1;
@@ -221,6 +222,7 @@ struct Links {
 struct CardThread {
     config: Config,
     index: Index,
+    permit: Permit,
     /// `None` where names are to be believed.
     clock: Option<clock::Watch>,
     /// `None` where the kernel gives none: then only sweeps and open segments are looked at.
@@ -254,6 +256,7 @@ impl CardThread {
         Ok(CardThread {
             clock: clock.transpose().map_err(CardError::BootId)?,
             index: Index::open_with(index_config, stores)?,
+            permit: config.serve.clone(),
             watcher,
             outlooks: outlooks.collect(),
             links,
@@ -315,6 +318,11 @@ impl CardThread {
             Command::Ask { asker, question } => {
                 Reply::Answered { asker, outcome: self.answer(question) }
             }
+            Command::Read { handle, cursor, .. }
+                if cursor.reader.is_none() && self.forbids(cursor.part.segment) =>
+            {
+                Reply::Read { handle, cursor, outcome: Err(RefusedReason::Forbidden) }
+            }
             Command::Read { handle, mut cursor, length_bytes, keep } => {
                 let outcome = cursor.read(&mut self.index, length_bytes, keep);
                 let outcome = outcome.map_err(|error| {
@@ -333,10 +341,24 @@ impl CardThread {
 
     fn answer(&mut self, question: Question) -> Result<Answer, RefusedReason> {
         let Question { wanted, stream, range } = question;
+        let range = self.permit.young(range, self.newest()).ok_or(RefusedReason::Forbidden)?;
         match wanted {
             Wanted::Parts => self.locate(&stream, range),
             Wanted::Segments => Ok(self.list(&stream, range)),
         }
+    }
+
+    /// An order names a segment by its number, so that its stream and age are found out here.
+    fn forbids(&self, segment: SegmentId) -> bool {
+        self.index.place_of(segment).is_some_and(|(stream, range)| {
+            !self.permit.serves(stream) || self.permit.young(range, self.newest()).is_none()
+        })
+    }
+
+    /// The latest instant that is known of here.
+    fn newest(&self) -> Timestamp {
+        let held = self.outlooks.keys().filter_map(|stream| self.index.stream(stream)?.held.hull());
+        held.map(|hull| hull.end()).fold(clock::realtime(), Timestamp::max)
     }
 
     fn list(&self, stream: &StreamId, range: TimeRange) -> Answer {

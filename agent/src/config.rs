@@ -16,6 +16,8 @@ use sdcard_indexer::layout::{Layout, LayoutConfig};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::permit::Permit;
+
 /// Streams of one device.
 const MAX_STREAMS: usize = 32;
 /// What a server takes of the name of a link.
@@ -48,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub diagnosis: Diagnosis,
+    #[serde(default)]
+    pub serve: Permit,
     #[serde(rename = "stream", deserialize_with = "streams")]
     pub streams: Vec<Stream>,
 }

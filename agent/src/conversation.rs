@@ -30,6 +30,7 @@ use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::Timestamp;
 
 use crate::advertise::Advertise;
+use crate::permit::Permit;
 use crate::serve::{self, Chunk, Serve};
 
 pub use crate::advertise::{Standing, Views};
@@ -51,6 +52,8 @@ pub struct Profile {
     pub boot: BootId,
     pub agent_version: String,
     pub limits: DeviceLimits,
+    /// What servers may have of it.
+    pub permit: Permit,
     pub streams: Vec<StreamId>,
 }
 
@@ -180,6 +183,7 @@ pub struct Conversation {
     /// The server whose ask was last obeyed, and when.
     heard: Option<(ServerId, BootMillis)>,
     /// Of the event that is being handled.
+    now: BootMillis,
     actions: Vec<Action>,
 }
 
@@ -194,6 +198,7 @@ impl Conversation {
             outbox: Outbox::default(),
             dropped: Dropped::default(),
             heard: None,
+            now,
             actions: Vec::new(),
         }
     }
@@ -208,6 +213,7 @@ impl Conversation {
     pub fn handle(&mut self, now: ClockSample, event: Event<'_>) -> Vec<Action> {
         let clock = now;
         let now = clock.boottime;
+        self.now = now;
         match event {
             Event::Connected { connection } => self.connected(now, connection),
             Event::Network(network) => self.announce(clock, network),
@@ -312,7 +318,7 @@ impl Conversation {
         // Asked for by a connection that is gone, where there is none.
         let Some(connection) = &mut self.connection else { return };
         connection.announced = true;
-        let Profile { device, boot, agent_version, limits, streams } = &self.profile;
+        let Profile { device, boot, agent_version, limits, streams, .. } = &self.profile;
         let online = Online {
             connection: connection.id,
             boot: *boot,
@@ -356,6 +362,9 @@ impl Conversation {
         if let Some(why) = stale {
             return self.drop_message(now, Cause::Stale, "ask", why.to_owned());
         }
+        if !self.profile.permit.hears(&server) {
+            return self.deny(now, &server, &body);
+        }
         self.heard = Some((server.clone(), now));
         match body {
             AskBody::Coverage => self.advertise.report_all(),
@@ -373,6 +382,21 @@ impl Conversation {
         }
     }
 
+    /// To a server that the device's own policy does not name.
+    fn deny(&mut self, now: BootMillis, server: &ServerId, body: &AskBody) {
+        let what = match body {
+            AskBody::Locate { request, .. } | AskBody::List { request, .. } => {
+                Refusable::Request(*request)
+            }
+            AskBody::Open(open) => Refusable::Transfer(open.transfer),
+            AskBody::Coverage | AskBody::Cancel { .. } | AskBody::Time(_) => {
+                let why = format!("[serve] servers does not name {server}");
+                return self.drop_message(now, Cause::Forbidden, "ask", why);
+            }
+        };
+        self.tell(server, &Tell::Refused { what, reason: RefusedReason::Forbidden });
+    }
+
     /// Somewhere between the sample and now it was this time; in the middle, it is best known.
     fn learn_time(&mut self, now: BootMillis, sampled: BootMillis, utc: Timestamp) {
         let Some(passed_ms) = now.0.checked_sub(sampled.0) else { return };
@@ -385,6 +409,9 @@ impl Conversation {
     fn ask(&mut self, asker: Asker, question: Question) {
         if question.range.is_empty() || !self.profile.streams.contains(&question.stream) {
             return self.tell(&asker.server, &asker.refused(RefusedReason::Malformed));
+        }
+        if !self.profile.permit.serves(&question.stream) {
+            return self.tell(&asker.server, &asker.refused(RefusedReason::Forbidden));
         }
         match self.questions.ask(&asker, &question) {
             Asked::Now => self.actions.push(Action::Ask { asker, question }),
@@ -434,6 +461,10 @@ impl Conversation {
                 self.note(Fact::Accepted { transfer, length_bytes });
             }
             Tell::Refused { what, reason } => {
+                if reason == RefusedReason::Forbidden {
+                    // The line that this asks for is the fact below.
+                    self.dropped.record(Cause::Forbidden, self.now.0);
+                }
                 self.note(Fact::Refused { server: server.clone(), what, reason });
             }
             Tell::Located(_) | Tell::Listed(_) | Tell::End { .. } => {}

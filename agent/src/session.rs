@@ -144,6 +144,7 @@ fn profile(config: &Config, boot: BootId) -> Profile {
         boot,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits: DeviceLimits::from(&config.limits),
+        permit: config.serve.clone(),
         streams: config.streams.iter().map(|stream| stream.id.clone()).collect(),
     }
 }

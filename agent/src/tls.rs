@@ -1,8 +1,12 @@
 //! TLS towards the broker, from the files that the configuration names.
 //!
-//! The files are read for each connection, so that a renewed certificate needs no restart. The provider of
-//! the cryptography is named here and not installed for the whole process.
+//! The files are read for each connection, so that a renewed certificate needs no restart. A key that others
+//! than its owner can read is never used: whoever has read it can pass for this device, and nobody would find
+//! out. The provider of the cryptography is named here and not installed for the whole process.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +17,18 @@ use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore};
 
 use crate::config::Tls;
 
+/// Rights of anybody but the owner.
+const OTHERS: u32 = 0o077;
+
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    #[error("cannot read the key {path}")]
+    Key { path: PathBuf, source: io::Error },
+    #[error(
+        "others than its owner can read the key {path} (mode {mode:03o}), and pass for this device with it: \
+         `chmod 600 {path}`; a FAT card has no modes, so keep it elsewhere, or mount with umask=077"
+    )]
+    Exposed { path: PathBuf, mode: u32 },
     #[error("cannot read {path} as PEM")]
     Pem { path: PathBuf, source: pem::Error },
     #[error("{path} holds no certificate that can be used")]
@@ -33,8 +47,21 @@ pub fn client(tls: &Tls) -> Result<ClientConfig, TlsError> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let Some(client) = &tls.client else { return Ok(config.with_no_client_auth()) };
-    let key = PrivateKeyDer::from_pem_file(&client.key_file).map_err(pem_of(&client.key_file))?;
+    let key = key(&client.key_file)?;
     Ok(config.with_client_auth_cert(certificates(&client.cert_file)?, key)?)
+}
+
+/// Mode and bytes are those of one open file: nobody exchanges it between.
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let failed = |source| TlsError::Key { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    if mode & OTHERS != 0 {
+        return Err(TlsError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut secret = Vec::new();
+    file.read_to_end(&mut secret).map_err(failed)?;
+    PrivateKeyDer::from_pem_slice(&secret).map_err(pem_of(path))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

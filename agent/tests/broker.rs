@@ -233,6 +233,44 @@ async fn a_segment_that_is_gone_or_another_one_is_refused_as_such() {
 }
 
 #[tokio::test]
+async fn what_the_devices_policy_keeps_is_refused_also_where_its_number_is_known() {
+    let mut bench = Bench::start().await;
+    let generous = Agent::start(&bench);
+    let online = bench.online().await;
+    fully_covered(&mut bench, &online).await;
+    let part = located(&mut bench, &online, recorded()).await.remove(0);
+    generous.stop().await;
+    assert_eq!(bench.offline().await, online.connection);
+    for (number, serve) in ["max_age_hours = 1", "streams = [\"sub\"]", "servers = [\"other\"]"]
+        .into_iter()
+        .enumerate()
+    {
+        let agent = Agent::start_with(&bench, &format!("[serve]\n{serve}"));
+        let online = bench.online().await;
+        fully_covered(&mut bench, &online).await;
+        let stream = STREAM.parse().unwrap();
+        let (request, transfer) = (RequestId(900), 70 + number as u64);
+        bench.ask(&online, AskBody::Locate { request, stream, range: recorded() }).await;
+        let open = Open { credit_limit: part.end, ..open_of(&part, transfer) };
+        bench.ask(&online, AskBody::Open(open)).await;
+        for what in [Refusable::Request(request), Refusable::Transfer(TransferId(transfer))] {
+            let reason = bench
+                .until("Refused", |heard| match heard {
+                    Heard::Tell(Tell::Refused { what: told, reason }) if told == what => {
+                        Some(reason)
+                    }
+                    Heard::Data { .. } => panic!("{serve}: it is handed out"),
+                    _ => None,
+                })
+                .await;
+            assert_eq!(reason, RefusedReason::Forbidden, "{serve}");
+        }
+        agent.stop().await;
+        assert_eq!(bench.offline().await, online.connection);
+    }
+}
+
+#[tokio::test]
 async fn the_last_will_follows_a_dropped_socket_and_names_its_connection() {
     let mut bench = Bench::start().await;
     let agent = Agent::start(&bench);

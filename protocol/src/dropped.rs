@@ -22,10 +22,12 @@ pub enum Cause {
     Address,
     /// Expired, of an earlier connection, or of a transfer that is over.
     Stale,
+    /// Understood, and against the receiver's own policy.
+    Forbidden,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 7] = [
+    pub const ALL: [Cause; 8] = [
         Cause::Version,
         Cause::Kind,
         Cause::Size,
@@ -33,6 +35,7 @@ impl Cause {
         Cause::Checksum,
         Cause::Address,
         Cause::Stale,
+        Cause::Forbidden,
     ];
 }
 

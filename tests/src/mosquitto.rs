@@ -1,8 +1,9 @@
 //! A real mosquitto on a port of its own, which can be killed and started again.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -50,6 +51,26 @@ impl Mosquitto {
         Ok(broker)
     }
 
+    /// With the configuration that is committed for makers, on this address: its files lie in `folder`, and with root's
+    /// rights it stays root, which a temporary directory needs.
+    pub async fn start_secured(address: SocketAddr, folder: &Path) -> anyhow::Result<Self> {
+        let committed = fs::read_to_string(brokers().join("mosquitto/mosquitto.conf"))?;
+        let place = folder.to_str().context("a folder whose name is text")?;
+        let listener = format!("listener {} {}", address.port(), address.ip());
+        let configuration = committed
+            .replace("listener 8883", &listener)
+            .replace("/etc/mosquitto/gapless", place.trim_end_matches('/'));
+        let directory = tempfile::tempdir().context("a directory for mosquitto")?;
+        let path = directory.path().join("mosquitto.conf");
+        fs::write(&path, format!("user root\n{configuration}"))?;
+        let arguments = ["-c".as_ref(), path.as_os_str()];
+        let log_path = directory.path().join("mosquitto.log");
+        let process = Process::spawn(&artifacts::tool("mosquitto")?, arguments, &log_path)?;
+        let mut broker = Mosquitto { process, address, _directory: directory };
+        broker.ready().await?;
+        Ok(broker)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -75,6 +96,11 @@ impl Mosquitto {
         TcpStream::connect(self.address).await.context("mosquitto runs and does not accept")?;
         Ok(())
     }
+}
+
+/// Where the configurations for brokers are committed.
+pub fn brokers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../reconciler/brokers")
 }
 
 #[cfg(test)]

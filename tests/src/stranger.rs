@@ -9,7 +9,8 @@ use protocol::envelope;
 use protocol::message::{
     BootId, BootMillis, ClockSample, ConnectionId, DeviceLimits, Network, Online, Presence,
 };
-use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS};
+use reconciler::tls::{self, Tls};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS, Transport};
 use sdcard_indexer::time::Timestamp;
 use tokio::time::timeout;
 
@@ -53,8 +54,20 @@ impl fmt::Debug for Stranger {
 impl Stranger {
     /// Returns once the broker has let it in; an error where it does not.
     pub async fn connect(broker: SocketAddr, client_id: &str) -> anyhow::Result<Stranger> {
+        Stranger::connect_with(broker, client_id, None).await
+    }
+
+    /// The same over TLS, where there is any, with what it shows.
+    pub async fn connect_with(
+        broker: SocketAddr,
+        client_id: &str,
+        tls: Option<&Tls>,
+    ) -> anyhow::Result<Stranger> {
         let mut options = MqttOptions::new(client_id, broker.ip().to_string(), broker.port());
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        if let Some(tls) = tls {
+            options.set_transport(Transport::tls_with_config(tls::client(tls)?.into()));
+        }
         let (client, events) = AsyncClient::new(options, 1);
         let mut stranger = Stranger { client, events };
         stranger.until(|event| matches!(event, Incoming::ConnAck(_)).then_some(())).await?;
@@ -74,6 +87,17 @@ impl Stranger {
     /// Subscribes, and waits for the first message.
     pub async fn hear(&mut self, filter: &str) -> anyhow::Result<Publish> {
         self.client.subscribe(filter, QoS::AtLeastOnce).await?;
+        self.message().await
+    }
+
+    /// Subscribes; returns once the broker has answered, whatever it says.
+    pub async fn listen(&mut self, filter: &str) -> anyhow::Result<()> {
+        self.client.subscribe(filter, QoS::AtLeastOnce).await?;
+        self.until(|event| matches!(event, Incoming::SubAck(_)).then_some(())).await
+    }
+
+    /// The next message that comes; an error where the connection ends instead.
+    pub async fn message(&mut self) -> anyhow::Result<Publish> {
         self.until(|event| match event {
             Incoming::Publish(publish) => Some(publish),
             _ => None,

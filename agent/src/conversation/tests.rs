@@ -68,11 +68,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Bench::with(Permit::default())
+    }
+
+    fn with(permit: Permit) -> Self {
         let profile = Profile {
             device: device(),
             boot: BootId([7; 16]),
             agent_version: "1.2.3".to_owned(),
             limits: LIMITS,
+            permit,
             streams: vec![main_stream()],
         };
         let conversation = Conversation::new(profile, BootMillis(BEGIN_MS));
@@ -320,6 +325,54 @@ fn what_was_meant_for_an_earlier_connection_or_has_expired_is_dropped_and_told_o
     bench.now_ms += 60_000;
     let actions = bench.hears_on(topic, &ask(FIRST, BEGIN_MS));
     assert!(matches!(facts(&actions)[..], [Fact::Dropped { count: 2, .. }]), "{actions:?}");
+}
+
+#[test]
+fn a_server_that_the_policy_does_not_name_gets_refusals_and_moves_nothing() {
+    let servers = vec!["somebody-else".parse().unwrap()];
+    let mut bench = Bench::with(Permit { servers, ..Permit::default() });
+    bench.happens(Event::Connected { connection: FIRST });
+    bench.happens(Event::Views(&views(seconds(0, 10))));
+    let actions = bench.is_asked_for_parts(7);
+    assert_eq!(said(&actions), [refused(7, RefusedReason::Forbidden)]);
+    assert!(asked_of_card(&actions).is_empty());
+    let actions = bench.is_asked(AskBody::Open(open(1)));
+    let what = Refusable::Transfer(TransferId(1));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Read { .. })), "{actions:?}");
+    let reason = RefusedReason::Forbidden;
+    assert!(facts(&actions).contains(&&Fact::Refused { server: server(), what, reason }));
+    let time = ServerTime { sampled: BootMillis(BEGIN_MS), utc: Timestamp::UNIX_EPOCH };
+    for body in [AskBody::Coverage, AskBody::Time(time)] {
+        let actions = bench.is_asked(body);
+        let moved = |action: &Action| !matches!(action, Action::Note(_));
+        assert!(!actions.iter().any(moved), "{actions:?}");
+    }
+    assert_eq!(bench.conversation.dropped().total(Cause::Forbidden), 4);
+}
+
+#[test]
+fn a_stream_that_the_policy_keeps_to_itself_is_told_of_and_not_given() {
+    let streams = vec!["other".parse().unwrap()];
+    let mut bench = Bench::with(Permit { streams, ..Permit::default() });
+    bench.happens(Event::Connected { connection: FIRST });
+    let actions = bench.is_asked_for_parts(7);
+    assert_eq!(said(&actions), [refused(7, RefusedReason::Forbidden)]);
+    assert!(asked_of_card(&actions).is_empty());
+    assert_eq!(bench.conversation.dropped().total(Cause::Forbidden), 1);
+}
+
+#[test]
+fn a_recorded_order_that_is_played_back_on_a_later_connection_is_dropped() {
+    let mut bench = Bench::connected();
+    let expires = BootMillis(u64::MAX);
+    let body = locate(7, "main", seconds(0, 10));
+    let recorded = Ask { server: server(), connection: FIRST, expires, body };
+    let topic = "gapless/1/cam-7/ask";
+    assert_eq!(asked_of_card(&bench.hears_on(topic, &recorded)).len(), 1);
+    bench.happens(Event::LinkLost);
+    bench.happens(Event::Connected { connection: SECOND });
+    assert!(asked_of_card(&bench.hears_on(topic, &recorded)).is_empty());
+    assert_eq!(bench.conversation.dropped().total(Cause::Stale), 1);
 }
 
 #[test]

@@ -179,6 +179,11 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(bench: &Bench) -> Agent {
+        Agent::start_with(bench, "")
+    }
+
+    /// With further sections of the configuration.
+    pub fn start_with(bench: &Bench, sections: &str) -> Agent {
         let text = format!(
             r#"
             device = "{DEVICE}"
@@ -193,6 +198,7 @@ impl Agent {
             path = ""
             layout = "ffmpeg"
             time_zone = "UTC"
+            {sections}
             "#,
             bench.port,
             bench.card.path().display()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use protocol::message::DeviceId;
-use sdcard_indexer::readable::{second_of, shortened};
+use sdcard_indexer::readable::{second_of, shortened, zoned};
 use sdcard_indexer::time::Timestamp;
 use serde_json::json;
 
@@ -360,7 +360,7 @@ fn print_issued(issued: &[Issued], now: Timestamp, out: &mut dyn Write) -> std::
             "nothing is issued: `gapless device add ID` gives a device its credentials"
         );
     }
-    writeln!(out, "{:<7} {:<30} {:<20} state", "holder", "name", "expires")?;
+    writeln!(out, "{:<7} {:<30} {:<10}  state", "holder", "name", "expires")?;
     for one in issued {
         let Issued { holder, name, expires, revoked, .. } = one;
         let state = match revoked {
@@ -370,7 +370,9 @@ fn print_issued(issued: &[Issued], now: Timestamp, out: &mut dyn Write) -> std::
             None => "valid".to_owned(),
         };
         let (holder, name) = (holder.to_string(), shortened(name, 30));
-        writeln!(out, "{holder:<7} {name:<30} {:<20} {state}", second_of(*expires))?;
+        // Certificates end with a day.
+        let expires = zoned(*expires).strftime("%Y-%m-%d");
+        writeln!(out, "{holder:<7} {name:<30} {expires}  {state}")?;
     }
     Ok(())
 }
@@ -429,9 +431,8 @@ mod tests {
     fn run(command: &DeviceCommand, state_dir: &Path) -> anyhow::Result<(bool, String)> {
         let mut config = Config::default();
         config.server.state_dir = state_dir.to_owned();
-        let (mut out, outcome);
-        out = Vec::new();
-        outcome = device(command, &config, &mut out)?;
+        let mut out = Vec::new();
+        let outcome = device(command, &config, &mut out)?;
         Ok((outcome, String::from_utf8(out).unwrap()))
     }
 

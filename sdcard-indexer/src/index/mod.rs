@@ -363,6 +363,13 @@ impl Index {
         })
     }
 
+    /// Of which stream a segment is, and when it was recorded.
+    pub fn place_of(&self, segment: SegmentId) -> Option<(&StreamId, TimeRange)> {
+        self.streams
+            .iter()
+            .find_map(|stream| Some((&stream.source.stream, stream.table.find(segment)?.range())))
+    }
+
     /// Where a segment of [`Index::segments`] lies: its source's root, and its name behind it.
     pub fn path_of(&self, segment: SegmentId) -> Option<PathBuf> {
         self.streams.iter().find_map(|stream| stream.path_of(segment))

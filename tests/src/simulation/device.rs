@@ -109,6 +109,7 @@ impl World {
                 max_open_transfers: device.plan.max_open_transfers,
                 max_bytes_per_second: 0,
             },
+            permit: Default::default(),
             streams: device.rings.iter().map(|ring| ring.stream.clone()).collect(),
         };
         device.conversation = Some(Conversation::new(profile, device.clock(now).boottime));
