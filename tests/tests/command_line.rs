@@ -26,9 +26,10 @@ use tests::process::Process;
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-const SUBCOMMANDS: [&str; 18] = [
+const SUBCOMMANDS: [&str; 19] = [
     "serve",
     "devices",
+    "device",
     "timeline",
     "gaps",
     "verify",
@@ -46,7 +47,8 @@ const SUBCOMMANDS: [&str; 18] = [
     "audit",
     "openapi",
 ];
-const NESTED: [(&str, &[&str]); 3] = [
+const NESTED: [(&str, &[&str]); 4] = [
+    ("device", &["list", "add", "renew", "revoke", "server", "broker"]),
     ("policy", &["list", "show", "check", "next-runs", "put", "remove"]),
     ("user", &["list", "add", "role", "password", "remove"]),
     ("token", &["list", "add", "remove"]),

@@ -46,8 +46,8 @@ pub enum DeviceCommand {
     Revoke {
         /// Of the device, or of whom else `--holder` says
         name: String,
-        /// Whose it is
-        #[arg(long, value_enum, default_value_t = Whose::Device)]
+        /// Of a device, a server or a broker
+        #[arg(long, value_enum, default_value_t = Whose::Device, hide_possible_values = true)]
         holder: Whose,
         /// Keep the newest one, after `renew`
         #[arg(long)]
@@ -71,10 +71,10 @@ pub enum DeviceCommand {
 pub struct Asked {
     /// As its agent's configuration says it
     id: DeviceId,
-    /// Sign this request (PEM) instead of making a key: it stays where it is
+    /// Sign this request (PEM): the key stays where it is
     #[arg(long, value_name = "FILE", conflicts_with = "elsewhere")]
     csr: Option<PathBuf>,
-    /// Issue nothing, but print how to have it signed by another CA
+    /// Only print how another CA is to sign it
     #[arg(long)]
     elsewhere: bool,
     #[command(flatten)]

@@ -84,7 +84,7 @@ enum Command {
     Serve(ServeArguments),
     /// List the devices that have been heard
     Devices(Output),
-    /// Issue, renew and revoke what devices and brokers show each other
+    /// Issue, renew and revoke the certificates of devices and brokers
     #[command(subcommand, after_help = device::EXAMPLES)]
     Device(DeviceCommand),
     /// Show the state of every instant of a device's recording
