@@ -83,20 +83,10 @@ pub(super) fn meet(
         found.seams.iter().map(|(edge, _, _, meeting)| (edge, meeting)).collect();
     let at = |wanted: Edge| met.iter().find(|(edge, _)| *edge == wanted).map(|(_, one)| *one);
     let (opening, closing) = (at(Edge::Opening), at(Edge::Closing));
-    // What follows on each other on the card does so in the archive, to the nanosecond.
-    let edge = |at: Timestamp, own: Option<&Meeting>, other: Option<&Meeting>, neighbour| {
-        let by = |meeting: &Meeting| at.saturating_offset(meeting.offset.median_ns);
-        let abuts = |edge: &Timestamp| own.is_none_or(|own| edge.distance(by(own)) <= ABUTTING);
-        let neighbour: Option<Timestamp> = neighbour;
-        neighbour.filter(abuts).or(own.or(other).map(by)).unwrap_or(at)
-    };
-    let moved = TimeRange::new(
-        edge(piece.range.start(), opening, closing, neighbours.before),
-        edge(piece.range.end(), closing, opening, neighbours.behind),
-    );
+    let offset = |met: Option<&Meeting>| met.map(|meeting| meeting.offset.median_ns);
     let seam = |(edge, meeting): &(Edge, &Meeting)| PieceSeam { edge: *edge, seam: meeting.seam() };
     Met {
-        range: moved.filter(|moved| !moved.is_empty()).unwrap_or(piece.range),
+        range: standing(piece.range, offset(opening), offset(closing), neighbours),
         seams: met.iter().map(seam).collect(),
         learned: found
             .seams
@@ -104,6 +94,36 @@ pub(super) fn meet(
             .filter_map(|(_, live, _, meeting)| learned_of(meeting, named_within(live)))
             .collect(),
     }
+}
+
+/// Where a piece stands on the archive's time, by what its seams say that its edges are off by, and by its neighbours:
+/// what follows on each other on the card does so in the archive, to the nanosecond.
+///
+/// It never covers more time than it holds. One that ends early, of which the card lost the rest, has no neighbour
+/// there, though its part had one.
+fn standing(
+    piece: TimeRange,
+    opening: Option<i64>,
+    closing: Option<i64>,
+    neighbours: Neighbours,
+) -> TimeRange {
+    let by = |at: Timestamp, own: Option<i64>, other: Option<i64>| {
+        at.saturating_offset(own.or(other).unwrap_or(0))
+    };
+    let (start, end) = (by(piece.start(), opening, closing), by(piece.end(), closing, opening));
+    let beside = |neighbour: Option<Timestamp>, edge: Timestamp, own: Option<i64>| {
+        let abuts = |at: &Timestamp| own.is_none() || at.distance(edge) <= ABUTTING;
+        neighbour.filter(abuts).unwrap_or(edge)
+    };
+    let between = TimeRange::new(
+        beside(neighbours.before, start, opening),
+        beside(neighbours.behind, end, closing),
+    );
+    let is_as_long = |range: &TimeRange| {
+        range.duration().abs_diff(piece.duration()) <= ABUTTING.saturating_mul(2)
+    };
+    let alone = TimeRange::new(start, end);
+    between.filter(is_as_long).or(alone).filter(|range| !range.is_empty()).unwrap_or(piece)
 }
 
 /// By the piece's clock, which is the device's with what was known of it already. Of a live recording it is the name
@@ -116,4 +136,41 @@ fn learned_of(meeting: &Meeting, named_within: Duration) -> Option<Learned> {
         offset_ns: meeting.offset.median_ns,
         error_ns: i64::try_from(error_ns).unwrap_or(i64::MAX),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples::{at, seconds};
+
+    const LATE_NS: i64 = 1_080_000_000;
+
+    fn late(second: i64) -> Timestamp {
+        at(second).saturating_offset(LATE_NS)
+    }
+
+    fn between(before: Timestamp, behind: Timestamp) -> Neighbours {
+        Neighbours { before: Some(before), behind: Some(behind) }
+    }
+
+    #[test]
+    fn a_piece_fills_the_time_between_those_that_the_card_holds_beside_it() {
+        let expected = TimeRange::new(late(10), late(20)).unwrap();
+        let beside = between(late(10), late(20));
+        assert_eq!(standing(seconds(10, 20), None, None, beside), expected);
+        assert_eq!(standing(seconds(10, 20), Some(LATE_NS), None, beside), expected);
+        assert_eq!(standing(seconds(10, 20), None, Some(LATE_NS), Neighbours::default()), expected);
+    }
+
+    #[test]
+    fn a_piece_never_covers_more_than_it_holds() {
+        // The card lost the rest of its part, at whose end the next one begins.
+        let cut = seconds(10, 13);
+        assert_eq!(standing(cut, None, None, between(at(10), at(20))), cut);
+        // And the one before it was cut so.
+        assert_eq!(standing(cut, None, None, between(at(2), at(13))), cut);
+        assert_eq!(standing(cut, None, None, between(at(14), at(13))), cut);
+        let moved = TimeRange::new(late(10), late(13)).unwrap();
+        assert_eq!(standing(cut, Some(LATE_NS), None, between(late(10), at(20))), moved);
+    }
 }
