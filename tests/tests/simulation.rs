@@ -12,7 +12,7 @@ use std::time::Instant;
 use tests::simulation::{Bill, SECOND, Violation, run};
 
 /// What fits into a few minutes of two busy cores.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 3_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
