@@ -202,7 +202,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Credentials, AuthorityError> {
         let (holder, name) = (applicant.holder, applicant.name());
-        if !self.register.issued.iter().any(|one| one.holder == holder && one.name == name) {
+        if !self.register.issued.iter().any(|one| one.is_of(holder, name)) {
             return Err(AuthorityError::HasNone { holder, name: name.to_owned() });
         }
         self.issue(applicant, key, now)

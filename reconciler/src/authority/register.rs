@@ -56,6 +56,10 @@ impl Issued {
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.revoked.is_none() && now < self.expires
     }
+
+    pub fn is_of(&self, holder: Holder, name: &str) -> bool {
+        self.holder == holder && self.name == name
+    }
 }
 
 /// In the order in which they were issued.
@@ -80,8 +84,7 @@ impl Register {
         name: &'a str,
         now: Timestamp,
     ) -> impl Iterator<Item = &'a Issued> {
-        let theirs = move |one: &&Issued| one.holder == holder && one.name == name;
-        self.issued.iter().filter(theirs).filter(move |one| one.is_valid(now))
+        self.issued.iter().filter(move |one| one.is_of(holder, name) && one.is_valid(now))
     }
 
     /// Takes back what somebody has, or all but the newest of it. Answers what it was.
@@ -94,8 +97,7 @@ impl Register {
     ) -> Vec<Issued> {
         let newest = self.valid(holder, name, now).last().map(|one| one.serial.clone());
         let kept = newest.filter(|_| but_newest);
-        let theirs =
-            |one: &&mut Issued| one.holder == holder && one.name == name && one.is_valid(now);
+        let theirs = |one: &&mut Issued| one.is_of(holder, name) && one.is_valid(now);
         let mut revoked = Vec::new();
         for one in self.issued.iter_mut().filter(theirs) {
             if kept.as_ref() != Some(&one.serial) {

@@ -250,7 +250,7 @@ impl Delivery {
         out: &mut dyn Write,
     ) -> anyhow::Result<bool> {
         let had = Authority::issued(state_dir)?;
-        let again = had.iter().any(|one| one.holder == holder && names.first() == Some(&one.name));
+        let again = had.iter().any(|one| names.first().is_some_and(|name| one.is_of(holder, name)));
         let applicant = self.applicant(holder, names)?;
         self.issue(state_dir, &applicant, KeySource::Made, again, now, out)
     }
