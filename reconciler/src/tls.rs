@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore};
 
 /// So often files in use are looked at. Who renews certificates waits longer anyway.
-pub(crate) const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 /// Rights of anybody but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -95,6 +96,37 @@ pub(crate) fn look<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<
         Ok((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
     };
     paths.into_iter().map(state).collect::<Result<_, _>>().map(Seen)
+}
+
+/// Files in use, looked at again and again.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    seen: Option<Seen>,
+    looks: Interval,
+}
+
+impl Watched {
+    /// `seen`: before they were read.
+    pub(crate) fn since(seen: io::Result<Seen>) -> Watched {
+        let mut looks = tokio::time::interval(LOOKED_AT_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Watched { seen: seen.ok(), looks }
+    }
+
+    /// Waits until it is time to look.
+    pub(crate) async fn tick(&mut self) {
+        self.looks.tick().await;
+    }
+
+    /// Whether they are others than last time. Files that are away are waited for.
+    pub(crate) fn are_new(&mut self, now: io::Result<Seen>) -> bool {
+        let now = now.ok();
+        let are_new = now.is_some() && now != self.seen;
+        if are_new {
+            self.seen = now;
+        }
+        are_new
+    }
 }
 
 /// The key in its file, as it stands there. Mode and bytes are those of one open file: nobody exchanges it between.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -18,7 +17,7 @@ use tokio_rustls::rustls::server::{
 };
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use crate::tls::{self, LOOKED_AT_EVERY, Seen, TlsError, look};
+use crate::tls::{self, Seen, TlsError, Watched, look};
 
 /// What is looked for beside [`EmbeddedTls::client_ca`]: the built-in CA keeps its list there.
 pub(crate) const REVOKED: &str = "revoked.pem";
@@ -154,16 +153,12 @@ fn verifier(ca: &Path, revoked: Option<&Path>) -> Result<Verified, EmbeddedTlsEr
 /// For as long as it is polled: connections that come get what the files hold by then. What cannot be used is said
 /// once, and what was read before is kept.
 pub(super) async fn follow(tls: EmbeddedTls, terms: watch::Sender<Arc<Terms>>) {
-    let mut seen = tls.look().ok();
-    let mut looks = tokio::time::interval(LOOKED_AT_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut files = Watched::since(tls.look());
     loop {
-        looks.tick().await;
-        let now = tls.look().ok();
-        if now.is_none() || now == seen {
+        files.tick().await;
+        if !files.are_new(tls.look()) {
             continue;
         }
-        seen = now;
         match Terms::read(&tls) {
             Ok(read) => {
                 terms.send_replace(Arc::new(read));

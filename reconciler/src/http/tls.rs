@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
 
-use crate::tls::{KeyError, LOOKED_AT_EVERY, Seen, look, read_key};
+use crate::tls::{KeyError, Watched, look, read_key};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -32,34 +32,30 @@ pub enum TlsError {
 pub(super) struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
-    seen: Option<Seen>,
+    files: Watched,
     pub config: RustlsConfig,
 }
 
 impl Certificate {
     pub async fn read(certificate: &Path, key: &Path) -> Result<Certificate, TlsError> {
-        let seen = look([certificate, key]).ok();
+        let files = Watched::since(look([certificate, key]));
         let config = load(certificate, key).await?;
-        Ok(Certificate { certificate: certificate.to_owned(), key: key.to_owned(), seen, config })
+        Ok(Certificate { certificate: certificate.to_owned(), key: key.to_owned(), files, config })
     }
 
     /// For as long as it is polled: connections that come get what the files hold by then. What cannot be used is
     /// said once, and what was read before is kept.
     pub async fn follow(mut self) {
-        let mut looks = tokio::time::interval(LOOKED_AT_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            self.files.tick().await;
             self.look_again().await;
         }
     }
 
     async fn look_again(&mut self) {
-        let seen = look([&*self.certificate, &*self.key]).ok();
-        if seen.is_none() || seen == self.seen {
+        if !self.files.are_new(look([&*self.certificate, &*self.key])) {
             return;
         }
-        self.seen = seen;
         let certificate = self.certificate.display();
         match self.renew().await {
             Ok(()) => tracing::info!(%certificate, "read the certificate again"),
