@@ -1,7 +1,6 @@
 //! A real mosquitto on a port of its own, which can be killed and started again.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,22 +32,13 @@ impl Mosquitto {
     /// The same with further lines of configuration, say `max_queued_messages 100`.
     pub async fn start_with(configuration: &str) -> anyhow::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let directory = tempfile::tempdir().context("a directory for mosquitto")?;
-        let path = directory.path().join("mosquitto.conf");
-        let mut file = File::create(&path).context("mosquitto's configuration")?;
-        write!(
-            file,
+        let configuration = format!(
             "listener {port} {ip}\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
              {configuration}\n",
             port = address.port(),
             ip = address.ip(),
-        )?;
-        let arguments = ["-c".as_ref(), path.as_os_str()];
-        let log_path = directory.path().join("mosquitto.log");
-        let process = Process::spawn(&artifacts::tool("mosquitto")?, arguments, &log_path)?;
-        let mut broker = Mosquitto { process, address, _directory: directory };
-        broker.ready().await?;
-        Ok(broker)
+        );
+        Self::spawn(address, &configuration).await
     }
 
     /// With the configuration that is committed for makers, on this address: its files lie in `folder`, and with root's
@@ -60,9 +50,13 @@ impl Mosquitto {
         let configuration = committed
             .replace("listener 8883", &listener)
             .replace("/etc/mosquitto/gapless", place.trim_end_matches('/'));
+        Self::spawn(address, &format!("user root\n{configuration}")).await
+    }
+
+    async fn spawn(address: SocketAddr, configuration: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("a directory for mosquitto")?;
         let path = directory.path().join("mosquitto.conf");
-        fs::write(&path, format!("user root\n{configuration}"))?;
+        fs::write(&path, configuration).context("mosquitto's configuration")?;
         let arguments = ["-c".as_ref(), path.as_os_str()];
         let log_path = directory.path().join("mosquitto.log");
         let process = Process::spawn(&artifacts::tool("mosquitto")?, arguments, &log_path)?;

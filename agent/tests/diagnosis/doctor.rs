@@ -227,6 +227,13 @@ fn a_card_that_is_not_there_or_holds_nothing_says_what_to_look_at() {
 /// A file system of its own, gone with the test.
 struct Mounted<'a>(&'a Path);
 
+impl<'a> Mounted<'a> {
+    fn of(size: &str, card: &'a Path) -> Mounted<'a> {
+        mount(&["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], card);
+        Mounted(card)
+    }
+}
+
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         mount(&["umount", "-l"], self.0);
@@ -242,8 +249,7 @@ fn mount(words: &[&str], at: &Path) {
 fn a_card_that_can_only_be_read_fails_and_the_agent_shows_it() {
     let rig = Rig::new(nobody());
     let card = rig.card();
-    mount(&["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs"], &card);
-    let _mounted = Mounted(&card);
+    let _mounted = Mounted::of("16m", &card);
     rig.record("2026-01-01_00-00-00.mp4");
     mount(&["mount", "-o", "remount,ro"], &card);
     let text = std::fs::read_to_string(rig.path("agent.toml")).unwrap();
@@ -261,8 +267,7 @@ fn a_card_that_can_only_be_read_fails_and_the_agent_shows_it() {
 fn a_full_card_is_warned_of() {
     let rig = Rig::new(nobody());
     let card = rig.card();
-    mount(&["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs"], &card);
-    let _mounted = Mounted(&card);
+    let _mounted = Mounted::of("2m", &card);
     rig.record("2026-01-01_00-00-00.mp4");
     write(&card.join("filler"), &vec![1; 1_400_000]);
     let answer = rig.ask(&["doctor", "--json"]);
