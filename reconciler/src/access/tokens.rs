@@ -72,8 +72,8 @@ impl Tokens {
 
     /// Whether it is still good.
     pub fn is_valid(&self, name: &str, now: Timestamp) -> bool {
-        let named = self.by_name.iter().find(|(known, _)| known.as_str() == name);
-        named.is_some_and(|(_, token)| token.expires.is_none_or(|at| at > now))
+        let named = name.parse().ok().and_then(|name: AccountName| self.by_name.get(&name));
+        named.is_some_and(|token| token.expires.is_none_or(|at| at > now))
     }
 
     /// The token with its new last use, where that is to be written down.
