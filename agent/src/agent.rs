@@ -43,7 +43,7 @@ pub async fn run_watched(
 /// # impl Recordings for RingStore {
 /// #     fn is_there(&self) -> bool { true }
 /// #     fn list(&self, _: &Path, _: &mut dyn FnMut(Listed)) {}
-/// #     fn open(&self, _: &Path) -> std::io::Result<Box<dyn OpenRecording>> { unimplemented!() }
+/// #     fn open(&self, _: &Path) -> std::io::Result<Box<dyn OpenRecording>> { Err(std::io::ErrorKind::NotFound.into()) }
 /// # }
 /// # async fn example(config: agent::Config) -> Result<(), agent::AgentError> {
 /// let stores: agent::Stores = Box::new(|source| match source.stream.as_str() {

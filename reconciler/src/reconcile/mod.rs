@@ -3,9 +3,9 @@
 //! [`Core`] owns all state and takes every decision. It is pure: what happens comes in as [`Input`] with the
 //! time at which it happened, and what is to be done about it comes out as [`Action`]s, in their order. So a
 //! whole server can be run through simulated failures. `devices` hears and asks, `parts` follows what is on its
-//! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `jobs` and `runs` keep
-//! what people and policies have asked for, `orders` answers people, `shown` those who only look. [`driver`] carries
-//! the actions out; `merging` does the file work, `meeting` a part of it.
+//! way, `wanted` says what calls for footage, `queueing` what is pulled next and how fast, `merges` what becomes a
+//! piece next, `jobs` and `runs` keep what people and policies have asked for, `orders` answers people, `shown` those
+//! who only look. [`driver`] carries the actions out; `merging` does the file work, `meeting` a part of it.
 //!
 //! An action is carried out only once all before it are, and what is to be remembered is durable by then:
 //! a server may be stopped between any two of them.
