@@ -125,6 +125,7 @@ impl Device {
     ) -> Result<(), Broken> {
         let connection = ConnectionId(random());
         let (state, offline) = self.conversation.farewell(connection);
+        self.desk.tries(self.broker());
         let link = Link::open(&self.config, offline.clone())?;
         let (broker, search) = (None, JoinSet::new());
         let mut session = Session { device: self, link, connection, broker, search };

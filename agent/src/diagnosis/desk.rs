@@ -26,7 +26,7 @@ use super::mount::Mount;
 use super::tap::{Direction, Tapped};
 use crate::advertise::Views;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{BrokerUrl, Config};
 use crate::conversation::{Conversation, Fact, ToldTime, TransferStanding};
 
 /// Files that a recorder may say it has closed before the card's thread looks; beyond it, everything is looked at.
@@ -74,6 +74,8 @@ impl Default for Shared {
 /// Of the link to the broker.
 #[derive(Clone, Debug, Default)]
 pub struct LinkFacts {
+    /// Where the link goes, or is tried to: not what the configuration says since.
+    pub broker: Option<BrokerUrl>,
     /// `None` while there is none.
     pub connected_at: Option<BootMillis>,
     pub lost_at: Option<BootMillis>,
@@ -276,6 +278,10 @@ impl Desk {
     pub(crate) fn shows(&self, views: watch::Receiver<Views>) {
         // Set once: a desk is that of one agent.
         let _ = self.0.views.set(views);
+    }
+
+    pub(crate) fn tries(&self, broker: &BrokerUrl) {
+        held(&self.0.link).broker = Some(broker.clone());
     }
 
     pub(crate) fn connected(&self) {

@@ -237,12 +237,12 @@ impl ConfigurationStatus {
 
 impl LinkStatus {
     fn of(now: BootMillis, started: BootMillis, config: &Config, facts: LinkFacts) -> Self {
-        let LinkFacts { connected_at, lost_at, connections, last_error, network, server, told } =
-            facts;
+        let LinkFacts { connected_at, lost_at, connections, .. } = facts;
+        let LinkFacts { broker, last_error, network, server, told, .. } = facts;
         let since = connected_at.or(lost_at).unwrap_or(started);
         let server_heard_s_ago = server.as_ref().map(|(_, at)| seconds_since(now, *at));
         LinkStatus {
-            broker: config.broker.url.to_string(),
+            broker: broker.as_ref().unwrap_or(&config.broker.url).to_string(),
             connected: connected_at.is_some(),
             since_s: seconds_since(now, since),
             connections,
