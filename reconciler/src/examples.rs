@@ -88,5 +88,6 @@ pub fn sources(
     let (archive, changes) = Archive::start(&config, config.layout().unwrap()).unwrap();
     let (happens, events) = broadcast::channel(16);
     let settings = config.archive;
-    (Sources { desk, ledger, archive, events, access, settings }, happens, changes)
+    let sources = Sources { desk, ledger, archive, events, access, broker: None, settings };
+    (sources, happens, changes)
 }

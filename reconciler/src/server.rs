@@ -165,6 +165,7 @@ impl Server {
             archive,
             events: events.subscribe(),
             access: access.clone(),
+            broker: broker.as_ref().map(EmbeddedBroker::counter),
             settings: config.archive.clone(),
         })
         .merge(crate::page::router());

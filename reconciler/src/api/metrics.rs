@@ -26,6 +26,7 @@ use super::jobs::unexpected;
 use super::openapi::Otherwise;
 use super::{Asked, Kind, Problem};
 use crate::board::{Look, Sight, Totals};
+use crate::broker::{BrokerCounter, BrokerCounts};
 use crate::ledger::PartState;
 use crate::order::Answer;
 use crate::tally::StateWord;
@@ -48,6 +49,11 @@ struct OfRoute {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct InState {
     state: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Refused {
+    what: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -114,14 +120,20 @@ pub async fn metrics(State(asked): State<Asked>) -> Result<Response, Problem> {
         Sight::Totals(totals) => totals,
         other => return Err(unexpected(&Answer::Seen(other))),
     };
-    let text = written(&totals, &asked.requests, asked.news.watchers());
+    let broker = asked.broker.as_ref().map(BrokerCounter::counts);
+    let text = written(&totals, broker, &asked.requests, asked.news.watchers());
     let text = text.map_err(|error| Problem::new(Kind::Failed, error))?;
     let mut response = text.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
     Ok(response)
 }
 
-fn written(totals: &Totals, requests: &Requests, watchers: usize) -> Result<String, fmt::Error> {
+fn written(
+    totals: &Totals,
+    broker: Option<BrokerCounts>,
+    requests: &Requests,
+    watchers: usize,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("gapless");
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "What runs here", build);
@@ -137,6 +149,9 @@ fn written(totals: &Totals, requests: &Requests, watchers: usize) -> Result<Stri
         "Messages from devices that could not be used",
         unusable,
     );
+    if let Some(counts) = broker {
+        of_broker(&mut registry, counts);
+    }
     let (counted, taken) = (requests.count.clone(), requests.seconds.clone());
     registry.register("api_requests", "Requests answered, by route and status", counted);
     let help = "How long requests took to be answered";
@@ -187,6 +202,35 @@ fn of_parts(registry: &mut Registry, totals: &Totals) {
     registry.register_with_unit("resent", help, Unit::Bytes, again);
 }
 
+/// Of the embedded broker: one of one's own has metrics of its own.
+fn of_broker(registry: &mut Registry, counts: BrokerCounts) {
+    let BrokerCounts {
+        refused_handshakes,
+        refused_connections,
+        refused_publishes,
+        refused_subscriptions,
+        dropped_messages,
+        delayed_chunks,
+        not_retained,
+    } = counts;
+    let refused = Family::<Refused, Counter>::default();
+    for (what, count) in [
+        ("handshake", refused_handshakes),
+        ("connection", refused_connections),
+        ("publish", refused_publishes),
+        ("subscription", refused_subscriptions),
+        ("retain", not_retained),
+    ] {
+        refused.get_or_create(&Refused { what }).inc_by(count);
+    }
+    let help = "What the embedded broker has refused clients; its log says whom and why";
+    registry.register("broker_refused", help, refused);
+    let help = "Messages that the embedded broker took and did not deliver";
+    registry.register("broker_dropped_messages", help, ConstCounter::new(dropped_messages));
+    let help = "Chunks that waited in the embedded broker because the server was behind";
+    registry.register("broker_delayed_chunks", help, ConstCounter::new(delayed_chunks));
+}
+
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     registry.register(name, help, value);
@@ -220,7 +264,9 @@ mod tests {
         let requests = Requests::default();
         let of = OfRequest { method: "GET", route: "/api/v1/jobs/{id}".into(), status: 404 };
         requests.count.get_or_create(&of).inc();
-        let text = written(&totals, &requests, 5).unwrap();
+        let broker =
+            BrokerCounts { refused_handshakes: 2, dropped_messages: 6, ..Default::default() };
+        let text = written(&totals, Some(broker), &requests, 5).unwrap();
         for line in [
             "gapless_devices 3",
             "gapless_devices_online 2",
@@ -231,6 +277,9 @@ mod tests {
             "gapless_received_bytes_total 9000",
             "gapless_resent_bytes_total 10",
             "gapless_unusable_messages_total{cause=\"checksum\"} 4",
+            "gapless_broker_refused_total{what=\"handshake\"} 2",
+            "gapless_broker_refused_total{what=\"publish\"} 0",
+            "gapless_broker_dropped_messages_total 6",
             "gapless_event_watchers 5",
             "gapless_api_requests_total{method=\"GET\",route=\"/api/v1/jobs/{id}\",status=\"404\"} 1",
             "# EOF",

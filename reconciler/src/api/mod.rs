@@ -74,6 +74,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Access, Action, Role, audited, require};
 use crate::archive::Archive;
+use crate::broker::BrokerCounter;
 use crate::config::ArchiveConfig;
 use crate::ledger::Ledger;
 use crate::playback::Player;
@@ -103,6 +104,8 @@ pub struct Sources {
     /// What happens, from now on.
     pub events: broadcast::Receiver<Event>,
     pub access: Access,
+    /// Of the embedded broker, where there is one.
+    pub broker: Option<BrokerCounter>,
     /// Where the archive lies, and how much may be missing between two of its files.
     pub settings: ArchiveConfig,
 }
@@ -121,6 +124,7 @@ struct Asked {
     archive: Archive,
     news: Arc<News>,
     requests: Arc<Requests>,
+    broker: Option<BrokerCounter>,
     access: Access,
     player: Player,
     exports: Exports,
@@ -147,7 +151,7 @@ impl FromRef<Asked> for Exports {
 /// Everything above, for any listener: it puts a [`Caller`](crate::access::Caller) to each request, and each route
 /// says what that caller must be allowed. Ends what is open without end, such as events, once nothing more can happen.
 pub fn router(sources: Sources) -> Router {
-    let Sources { desk, ledger, archive, events, access, settings } = sources;
+    let Sources { desk, ledger, archive, events, access, broker, settings } = sources;
     let (room, requests) = (Arc::new(Semaphore::new(MOST_REQUESTS)), Arc::<Requests>::default());
     let player = Player::new(archive.clone(), settings.root.clone(), ledger.clone());
     let exports = Exports::new(player.clone(), ledger.clone(), &settings);
@@ -157,6 +161,7 @@ pub fn router(sources: Sources) -> Router {
         archive,
         news: Arc::new(News::tell(events)),
         requests: requests.clone(),
+        broker,
         access,
         player,
         exports,

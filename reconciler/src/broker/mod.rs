@@ -182,6 +182,17 @@ pub struct BrokerCounts {
     pub not_retained: u64,
 }
 
+/// Asks a broker for its counts; does not keep it running.
+#[derive(Debug, Clone)]
+pub struct BrokerCounter(Arc<Counters>);
+
+impl BrokerCounter {
+    #[must_use]
+    pub fn counts(&self) -> BrokerCounts {
+        self.0.snapshot()
+    }
+}
+
 /// A running broker. Dropping it stops it.
 #[derive(Debug)]
 pub struct EmbeddedBroker {
@@ -228,6 +239,12 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn counts(&self) -> BrokerCounts {
         self.counters.snapshot()
+    }
+
+    /// What tells the counts for as long as somebody wants to know.
+    #[must_use]
+    pub fn counter(&self) -> BrokerCounter {
+        BrokerCounter(self.counters.clone())
     }
 
     /// Closes every connection and the port, and returns when both are free. A second call does nothing.

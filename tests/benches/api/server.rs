@@ -75,6 +75,7 @@ impl Server {
             archive,
             events: watched,
             access,
+            broker: None,
             settings: config.archive.clone(),
         };
         let (held, ticks) = (HeldUp::default(), HeldUp::default());

@@ -4,6 +4,8 @@ use std::fs;
 
 use tests::installation::DEVICE;
 use tests::stranger::Stranger;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use crate::DEADLINE;
 use crate::house::{House, THIEF, window};
@@ -37,7 +39,23 @@ async fn a_hole_is_pulled_and_each_refused_connection_is_told_with_its_cause() {
     let said = server.line("not its certificate", DEADLINE).await.unwrap();
     assert!(said.contains("thief") && said.contains(AGENT), "{said}");
     house.visit(&house.shown(THIEF), "gapless-agent-thief").await.unwrap();
+
+    let metrics = metrics(&house).await;
+    for counted in ["{what=\"handshake\"} 4", "{what=\"connection\"} 3"] {
+        let line = format!("gapless_broker_refused_total{counted}");
+        assert!(metrics.lines().any(|said| said == line), "{line} is not in\n{metrics}");
+    }
     assert!(server.terminate(DEADLINE).await.unwrap().success());
+}
+
+/// As Prometheus would read them, over the socket of the server's own user.
+async fn metrics(house: &House) -> String {
+    let mut api = UnixStream::connect(house.installation.root("state/api.sock")).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: gapless\r\nconnection: close\r\n\r\n";
+    api.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    api.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[tokio::test]
