@@ -21,6 +21,7 @@ mod matroska;
 mod movie;
 mod mp4;
 mod mpegts;
+mod near;
 mod sample_entry;
 mod sample_reader;
 mod tail;
@@ -29,6 +30,7 @@ mod walk;
 
 pub use holes::{Hole, MAX_HOLES, holes_between};
 pub use in_band::{InBandKind, InBandTime};
+pub use near::{SamplesNear, samples_near};
 pub use sample_reader::SampleReader;
 pub use track::{Codec, MediaTime, Packets, Sample, Storage, Track, TrackKind};
 pub(crate) use walk::{Ahead, Cursor, Recording, Walk};

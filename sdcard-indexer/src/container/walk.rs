@@ -174,6 +174,21 @@ impl Recording {
         }
     }
 
+    /// As [`Self::near`], of the primary track alone.
+    fn enter<R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        window: &Window,
+        time: MediaTime,
+    ) -> Result<Option<(Sample, Cursor)>, ContainerError> {
+        if let Recording::Packets(recording) = self {
+            let entered = recording.enter(source, time)?;
+            return Ok(entered.map(|(first, cursor)| (first, Cursor::Packets(cursor))));
+        }
+        let near = self.near(source, window, time)?;
+        Ok(near.map(|Near { first, primary, .. }| (first, primary)))
+    }
+
     /// When it says that it was made; `first` is the primary track's first sample.
     fn in_band<R: Read + Seek>(
         &self,
@@ -338,6 +353,18 @@ impl<'r, R: Read + Seek> Walk<'r, R> {
             self.end = self.end.max(first.ends_at(track));
         }
         Ok(Some((first, others)))
+    }
+
+    /// Goes on with what follows a keyframe of the primary track at or before `time`, if something leads there; says
+    /// with which. No word on other tracks. Only at the recording's beginning.
+    pub(crate) fn enter_near(&mut self, time: MediaTime) -> Result<Option<Sample>, ContainerError> {
+        let entered = self.recording.enter(&mut self.source, &self.window, time)?;
+        let Some((first, primary)) = entered else { return Ok(None) };
+        self.primary = primary;
+        if let Some(track) = self.recording.primary_track() {
+            self.end = self.end.max(first.ends_at(track));
+        }
+        Ok(Some(first))
     }
 
     /// When the recording at hand says that it was made; `first` is its primary track's first sample.

@@ -16,6 +16,7 @@ mod in_band;
 mod matroska;
 mod mpegts;
 mod mpegts_damaged;
+mod near;
 mod odd;
 mod reads;
 mod torn;

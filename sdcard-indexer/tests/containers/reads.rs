@@ -44,7 +44,7 @@ pub fn minute(options: &str) -> Vec<u8> {
     minute_in("mp4", options)
 }
 
-fn minute_in(extension: &str, options: &str) -> Vec<u8> {
+pub fn minute_in(extension: &str, options: &str) -> Vec<u8> {
     let noisy = "-stream_loop 9 -i SOURCE -vf noise=alls=40 -c:v libx264 -preset ultrafast -crf 28 \
                  -g 25 -bf 2 -c:a copy";
     Source::H264.made(&format!("{noisy} {options}"), extension).bytes

@@ -49,6 +49,11 @@ impl Cursor {
         }
     }
 
+    /// Before the first sample: what the clock shows where the walk begins, which is not where the recording does.
+    pub(super) fn goes_on_from(&mut self, clock: i64) {
+        self.watch.goes_on_from(clock);
+    }
+
     pub(in super::super) fn next<R: Read + Seek>(
         &mut self,
         source: &mut Source<'_, R>,

@@ -8,6 +8,7 @@
 mod cursor;
 mod framer;
 mod frames;
+mod near;
 mod packets;
 mod parameter_sets;
 mod pes;
@@ -64,6 +65,13 @@ impl Recording {
     fn cursor_from(&self, track: usize, start: u64) -> Option<Cursor> {
         let stream = self.streams.get(*self.stream_of_track.get(track)?)?;
         Some(Cursor::new(track, *stream, &self.streams, self.stride, start))
+    }
+
+    /// One that begins where the recording's clock shows `clock`, and counts on from that.
+    fn cursor_going_on(&self, track: usize, start: u64, clock: i64) -> Option<Cursor> {
+        let mut cursor = self.cursor_from(track, start)?;
+        cursor.goes_on_from(clock);
+        Some(cursor)
     }
 
     /// By how much the clock leapt where the recording before ended and this one begins, if both are of the

@@ -76,7 +76,7 @@ impl Recording {
     }
 
     /// The next decode time of any stream.
-    fn clock_at<R: Read + Seek>(
+    pub(super) fn clock_at<R: Read + Seek>(
         &self,
         source: &mut Source<'_, R>,
         at: u64,
@@ -93,7 +93,7 @@ impl Recording {
     }
 
     /// Where a packet begins, `distance` or a little less from the start.
-    fn on_grid(&self, distance: u64) -> u64 {
+    pub(super) fn on_grid(&self, distance: u64) -> u64 {
         self.start + distance - distance % u64::from(self.stride.max(1))
     }
 }

@@ -59,6 +59,11 @@ impl Watch {
         }
     }
 
+    /// The clock has been seen before, elsewhere.
+    pub(super) fn goes_on_from(&mut self, clock: i64) {
+        self.clock = Some(clock);
+    }
+
     pub(super) fn clock(&self) -> Option<i64> {
         self.clock
     }
