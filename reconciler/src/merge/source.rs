@@ -3,12 +3,18 @@
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
-use sdcard_indexer::container::{self, ContainerError, Sample, SampleReader, Summary, Track};
+use sdcard_indexer::container::{
+    self, ContainerError, MediaTime, Sample, SampleReader, Summary, Track,
+};
 
 /// 256 MB of samples: more than half a day of picture and sound in one file.
 const MOST_SAMPLES: usize = 1 << 22;
+
+/// No frame is decoded so much later than it is shown.
+const REORDERED_WITHIN_NS: i64 = 1_000_000_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -55,12 +61,35 @@ impl Seek for Metered {
     }
 }
 
+/// Some of a recording's frames, one after the other in decode order.
+#[derive(Debug)]
+pub struct Stretch {
+    pub frames: Vec<Sample>,
+    /// They begin with the recording's first.
+    pub from_the_first: bool,
+    /// The one that follows; `None` where they end with the recording's last.
+    pub next: Option<Sample>,
+}
+
 impl Source {
     pub fn open(path: &Path) -> Result<Source, SourceError> {
+        Source::known_by(container::summarise, path)
+    }
+
+    /// Reads no more of it than its head and its tail, where these tell what there is: damage between them is met by
+    /// whoever comes there.
+    pub fn open_by_its_ends(path: &Path) -> Result<Source, SourceError> {
+        Source::known_by(container::extent, path)
+    }
+
+    fn known_by(
+        look: impl FnOnce(&mut Metered, u64) -> Result<Summary, ContainerError>,
+        path: &Path,
+    ) -> Result<Source, SourceError> {
         let file = File::open(path).map_err(SourceError::Open)?;
         let file_bytes = file.metadata().map_err(SourceError::Open)?.len();
         let mut file = Metered { file, bytes_read: 0 };
-        let summary = container::summarise(&mut file, file_bytes)?;
+        let summary = look(&mut file, file_bytes)?;
         match summary.recordings {
             0 | 1 => Ok(Source { file, file_bytes, summary }),
             recordings => Err(SourceError::SeveralRecordings { recordings }),
@@ -113,6 +142,38 @@ impl Source {
             }
         }
         Ok(samples)
+    }
+
+    /// Those of the primary track that are shown within a time, and some before and behind, without what else the
+    /// file holds: see [`container::samples_near`].
+    pub fn frames_near(&mut self, shown: Range<MediaTime>) -> Result<Stretch, SourceError> {
+        let mut near = container::samples_near(&mut self.file, self.file_bytes, shown.start)?;
+        let from_the_first = near.is_from_the_first();
+        let Some(track) = near.track().cloned() else {
+            return Err(ContainerError::NoSamples.into());
+        };
+        let until = MediaTime(shown.end.0.saturating_add(REORDERED_WITHIN_NS));
+        let mut frames = Vec::new();
+        while let Some(frame) = near.next().transpose()? {
+            if track.media_time(frame.decode_ticks) > until {
+                return Ok(Stretch { frames, from_the_first, next: Some(frame) });
+            }
+            if frames.len() == MOST_SAMPLES {
+                return Err(SourceError::TooLong);
+            }
+            frames.push(frame);
+        }
+        Ok(Stretch { frames, from_the_first, next: None })
+    }
+
+    /// When the first keyframe is shown, of at most so many frames.
+    pub fn first_keyframe(&mut self, most: usize) -> Result<Option<MediaTime>, SourceError> {
+        let mut frames = container::samples_near(&mut self.file, self.file_bytes, MediaTime(0))?;
+        let track = frames.track().cloned();
+        let keyframe =
+            |frame: &Result<Sample, _>| !frame.as_ref().is_ok_and(|frame| !frame.keyframe);
+        let first = frames.by_ref().take(most).find(keyframe).transpose()?;
+        Ok(first.zip(track).map(|(first, track)| first.starts_at(&track)))
     }
 
     /// The tracks, and what reads their samples' bytes.

@@ -15,7 +15,7 @@ use crate::merge::{
     FragmentError, FragmentWriter, Joiner, Meets, OutputSample, Source, SourceError, counterpart,
     primary_track, same_decoder,
 };
-use crate::seam::{Bound, Seam, trim};
+use crate::seam::{Bound, FramePlace, Seam, trim};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -209,9 +209,9 @@ pub(super) fn closing(run: &Run<'_>, range: TimeRange) -> Bound {
     }
 }
 
-fn frame(bound: Bound) -> Option<usize> {
+fn frame(bound: Bound) -> Option<FramePlace> {
     match bound {
-        Bound::Frame(number) => Some(number),
+        Bound::Frame(place) => Some(place),
         _ => None,
     }
 }

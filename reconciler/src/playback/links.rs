@@ -13,7 +13,7 @@ use sdcard_indexer::coverage::Coverage;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use super::ArchivedSegment;
-use crate::seam::{Bound, Edge, Meeting, Seam};
+use crate::seam::{Bound, Edge, FramePlace, Meeting, Seam};
 use crate::timeline::Recorder;
 
 /// What a run lasts at least, where rounded names say that it ends before it begins.
@@ -112,7 +112,7 @@ pub(super) fn spans<'a>(segments: &'a [ArchivedSegment], seams: &Seams) -> Vec<S
             replaced.push(from..joint.live.range.start());
         }
         if let (None, Some(joint)) = (&opening, &closing)
-            && joint.meeting.handover.card == 0
+            && joint.meeting.handover.card == FramePlace::FIRST
             && before.is_some()
         {
             // The live recording has all of it, and goes on where the piece before ends.

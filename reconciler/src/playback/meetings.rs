@@ -1,7 +1,7 @@
 //! Reading near the edges of pieces: which frames a live recording and a piece have in common there.
 //!
-//! The one part of the view that opens files, and only to read. Of each it reads the table of samples, and then
-//! frame by frame those around an edge, up to the limits of a [`SeamSearch`]: what is in memory is a table and some
+//! The one part of the view that opens files, and only to read. Of each it reads the table of samples, of a live
+//! recording only of those near the edge where something leads there, and then frame by frame those around it, up to the limits of a [`SeamSearch`]: what is in memory is a table and some
 //! numbers of each frame. What reading cost is told with every attempt. A file that cannot be read is a seam that
 //! was not found, and why, not a failure.
 
@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::ArchivedSegment;
 use super::links::Seams;
 use super::shelf::Shelf;
-use crate::merge::{Source, SourceError, length_bytes, primary_track};
-use crate::seam::{Edge, Expected, Frame, Meeting, NoMatch, SliceCodec, coded, meet};
+use crate::merge::{Source, SourceError, Stretch, length_bytes, primary_track};
+use crate::seam::{Edge, Expected, Frame, FramePlace, Meeting, NoMatch, SliceCodec, coded, meet};
 use crate::timeline::Recorder;
 
 /// Pieces no farther apart meet each other, not a live recording.
@@ -206,14 +206,6 @@ fn look<'a>(
     seams: &mut Seams,
     cost: &mut Cost,
 ) -> Result<Meeting, Unmet> {
-    let mut recorded = Footage::open(live, cost)?;
-    if let Some(first) = recorded.frames.iter().find(|sample| sample.keyframe) {
-        seams.set_decodable_from(&live.file, first.starts_at(&recorded.track));
-    }
-    let copied = match copied {
-        Some(open) => open,
-        none => none.insert(Footage::open(piece, cost)?),
-    };
     let uncertainty = nanos(uncertainty(live, piece, search));
     let (overlap, margin) = (nanos(search.overlap), nanos(search.margin));
     let (start, end) = ends(live);
@@ -232,6 +224,14 @@ fn look<'a>(
             (from, at.saturating_add(uncertainty).saturating_add(margin), near)
         }
     };
+    let mut recorded = Footage::near(live, from..to, cost)?;
+    if let Some(first) = recorded.first_keyframe(search, cost)? {
+        seams.set_decodable_from(&live.file, first);
+    }
+    let copied = match copied {
+        Some(open) => open,
+        none => none.insert(Footage::whole(piece, cost)?),
+    };
     let window = recorded.shown_within(from, to);
     let focus = recorded.place_of(near).clamp(window.start, window.end);
     let recorded = recorded.read(window, focus, search, cost)?;
@@ -247,7 +247,7 @@ fn look<'a>(
     Ok(meet(edge, &recorded, &copied, &expected)?)
 }
 
-/// A file that is open, and the table of its frames in decode order.
+/// A file that is open, and a table of its frames, or of some of them, in decode order.
 struct Footage<'a> {
     segment: &'a ArchivedSegment,
     source: Source,
@@ -255,15 +255,48 @@ struct Footage<'a> {
     codec: SliceCodec,
     length_bytes: u8,
     frames: Vec<Sample>,
+    /// Of the first frame of the table, and of the one that follows its last.
+    first: FramePlace,
+    behind: FramePlace,
     /// What of the source's reading is accounted for.
     counted_bytes: u64,
 }
 
 impl<'a> Footage<'a> {
-    fn open(segment: &'a ArchivedSegment, cost: &mut Cost) -> Result<Self, Unmet> {
+    /// All of a piece: none is long.
+    fn whole(segment: &'a ArchivedSegment, cost: &mut Cost) -> Result<Self, Unmet> {
+        let source = Source::open(&segment.file);
+        Footage::of(segment, source, cost, |source, primary| {
+            let frames = source.samples_of(primary)?;
+            Ok(Stretch { frames, from_the_first: true, next: None })
+        })
+    }
+
+    /// What a recording, which may be long, shows within a time, and some more.
+    fn near(
+        segment: &'a ArchivedSegment,
+        shown_ns: Range<i64>,
+        cost: &mut Cost,
+    ) -> Result<Self, Unmet> {
+        let source = Source::open_by_its_ends(&segment.file);
+        let zero_ns = segment.range.start().as_nanos();
+        let media = |at_ns: i64| MediaTime(at_ns.saturating_sub(zero_ns));
+        Footage::of(segment, source, cost, |source, primary| {
+            let mut near = source.frames_near(media(shown_ns.start)..media(shown_ns.end))?;
+            near.frames.retain(|frame| frame.track == primary);
+            Ok(near)
+        })
+    }
+
+    fn of(
+        segment: &'a ArchivedSegment,
+        source: Result<Source, SourceError>,
+        cost: &mut Cost,
+        read: impl FnOnce(&mut Source, usize) -> Result<Stretch, SourceError>,
+    ) -> Result<Self, Unmet> {
         let file = &segment.file;
         let unmet = |source| Unmet::Source { file: file.clone(), source };
-        let mut source = Source::open(file).map_err(unmet)?;
+        let mut source = source.map_err(unmet)?;
         let primary = primary_track(&source.summary().tracks);
         let track = source.summary().tracks.get(primary).cloned();
         let known = track.and_then(|track| {
@@ -273,9 +306,22 @@ impl<'a> Footage<'a> {
         let Some((track, codec, length_bytes)) = known else {
             return Err(Unmet::NoSlices { file: file.clone() });
         };
-        let frames = source.samples_of(primary).map_err(unmet)?;
-        let mut footage =
-            Footage { segment, source, track, codec, length_bytes, frames, counted_bytes: 0 };
+        let Stretch { frames, from_the_first, next } = read(&mut source, primary).map_err(unmet)?;
+        let place = |frame: Option<&Sample>| frame.map_or(FramePlace::END, FramePlace::of);
+        let first = if from_the_first { FramePlace::FIRST } else { place(frames.first()) };
+        let behind = place(next.as_ref());
+        let counted_bytes = 0;
+        let mut footage = Footage {
+            segment,
+            source,
+            track,
+            codec,
+            length_bytes,
+            frames,
+            first,
+            behind,
+            counted_bytes,
+        };
         footage.count(cost);
         Ok(footage)
     }
@@ -284,6 +330,22 @@ impl<'a> Footage<'a> {
         let bytes_read = self.source.bytes_read();
         cost.bytes_read += bytes_read - self.counted_bytes;
         self.counted_bytes = bytes_read;
+    }
+
+    /// When the first keyframe of all is shown, from which on it can be played.
+    fn first_keyframe(
+        &mut self,
+        search: &SeamSearch,
+        cost: &mut Cost,
+    ) -> Result<Option<MediaTime>, Unmet> {
+        let known = self.first == FramePlace::FIRST;
+        let keyframe = self.frames.iter().find(|frame| frame.keyframe).filter(|_| known);
+        if let Some(keyframe) = keyframe {
+            return Ok(Some(keyframe.starts_at(&self.track)));
+        }
+        let first = self.source.first_keyframe(search.most_frames);
+        self.count(cost);
+        first.map_err(|source| Unmet::Source { file: self.segment.file.clone(), source })
     }
 
     fn time_ns(&self, sample: &Sample) -> i64 {
@@ -332,7 +394,9 @@ impl<'a> Footage<'a> {
                 Err(_) => None,
             };
             let (time_ns, keyframe) = (self.time_ns(&sample), sample.keyframe);
-            frames.push(Frame { index, time_ns, keyframe, coded });
+            let place = if index == 0 { self.first } else { FramePlace::of(&sample) };
+            let behind = self.frames.get(index + 1).map_or(self.behind, FramePlace::of);
+            frames.push(Frame { place, behind, time_ns, keyframe, coded });
         }
         cost.frames += frames.len() as u64;
         self.count(cost);

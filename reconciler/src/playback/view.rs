@@ -159,7 +159,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::seam::{Edge, Handover, Meeting, Offset};
+    use crate::seam::{Edge, FramePlace, Handover, Meeting, Offset};
 
     /// Seconds to play, in order, with the segments' letters; capitals are edge pieces.
     fn played(segments: &[(char, i64, i64)]) -> Vec<(char, i64, i64, bool)> {
@@ -252,7 +252,12 @@ mod tests {
     fn meeting(live: usize, card: usize, at_millis: i64, offset_millis: i64) -> Meeting {
         let (at_ns, median_ns) = (at_millis * 1_000_000, offset_millis * 1_000_000);
         Meeting {
-            handover: Handover { live, card, at_ns, to_the_frame: true },
+            handover: Handover {
+                live: FramePlace::made_up(live),
+                card: FramePlace::made_up(card),
+                at_ns,
+                to_the_frame: true,
+            },
             offset: Offset { median_ns, error_ns: 0 },
             equal_frames: 9,
             samples: Vec::new(),
@@ -263,6 +268,10 @@ mod tests {
         let at = |millis: i64| Timestamp::from_nanos(millis * 1_000_000);
         let range = TimeRange::new(at(start_millis), at(end_millis)).unwrap();
         ArchivedSegment { file: name.into(), range, by, uncertainty: Duration::from_millis(500) }
+    }
+
+    fn frame(number: usize) -> Bound {
+        Bound::Frame(FramePlace::made_up(number))
     }
 
     /// File, first frame, one past the last, and whether it is known to follow the run before to the frame.
@@ -300,7 +309,7 @@ mod tests {
                 ("b", meeting(12, 500, behind_starts + 480, -9_000)),
             );
             let runs = view(&segments, &seams, Tolerances::default());
-            let (natural, frame) = (Bound::Natural, Bound::Frame);
+            let natural = Bound::Natural;
             let expected = [
                 row("a", natural, frame(250), false),
                 row("E", frame(0), frame(500), true),
@@ -315,7 +324,7 @@ mod tests {
         let segments =
             [segment("a", 0, 60_000, Recorder::Live), segment("E", 18_000, 32_000, Recorder::Edge)];
         let (opening, closing) = (meeting(450, 0, 18_300, 300), meeting(470, 340, 31_900, 300));
-        let (natural, frame) = (Bound::Natural, Bound::Frame);
+        let natural = Bound::Natural;
         let time = |millis: i64| Bound::Handover(MediaTime(millis * 1_000_000));
 
         let both = met(("a", opening.clone()), ("a", closing.clone()));
@@ -369,7 +378,7 @@ mod tests {
         seams.insert(Edge::Opening, Path::new("a"), Path::new("E"), opening);
         seams.insert(Edge::Closing, Path::new("b"), Path::new("F"), closing);
         let runs = view(&segments, &seams, Tolerances::default());
-        let (natural, frame) = (Bound::Natural, Bound::Frame);
+        let natural = Bound::Natural;
         let expected = [
             row("a", natural, frame(250), false),
             row("E", frame(0), natural, true),

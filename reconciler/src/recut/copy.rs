@@ -18,7 +18,7 @@ use crate::merge::{
     FragmentWriter, Joiner, Meets, OutputSample, PlaceError, Source, SourceError, primary_track,
     prove, write_hashed,
 };
-use crate::seam::{Bound, trim};
+use crate::seam::{Bound, FramePlace, trim};
 use sdcard_indexer::time::Timestamp;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,11 @@ pub fn copy_of(original: &Path, frames: usize, hidden: &Path) -> Result<Copied, 
     let mut source = Source::open(original).map_err(failed)?;
     let samples = source.samples().map_err(failed)?;
     let (tracks, mut reader) = source.media();
+    let primary = primary_track(tracks);
+    let pictures = samples.iter().filter(|sample| sample.track == primary);
+    let (first, end) = (FramePlace::FIRST, FramePlace::numbered(frames, pictures));
     // From the very first sample on, though it be no keyframe: what cannot be shown is kept too.
-    let kept = trim(tracks, &samples, Bound::Frame(0), Bound::Frame(frames), true);
+    let kept = trim(tracks, &samples, Bound::Frame(first), Bound::Frame(end), true);
     let lanes = placed(tracks, &kept);
     durable::create_directories(durable::parent_of(hidden))?;
     let written = write_hashed(hidden, |output| {

@@ -61,7 +61,9 @@ pub fn place_of(live: &Path, piece: &Path, handover: &Handover) -> Result<Cut, L
         return Err(Left::NotMp4);
     }
     // The view hands over at a keyframe of the piece, of which the first may be an earlier one.
-    let cut = handover.live.checked_sub(handover.card).ok_or(Left::NothingKept)?;
+    let live = handover.live.number_in(recorded.frames.iter());
+    let cut = live.checked_sub(handover.card.number_in(copied.frames.iter()));
+    let cut = cut.ok_or(Left::NothingKept)?;
     if cut == 0 {
         return Err(Left::NothingKept);
     }

@@ -9,14 +9,15 @@
 //! the frame behind: a decoder has seen all that this one refers to.
 
 use super::matching::{Alignment, Frame, keeps_time, step_ns};
+use super::place::FramePlace;
 
-/// Where one takes over, by the numbers of frames in their files.
+/// Where one takes over, by the places of frames in their files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handover {
     /// Of the live recording: one past the last frame played, or the first.
-    pub live: usize,
+    pub live: FramePlace,
     /// Of the card's piece: the first frame played, or one past the last.
-    pub card: usize,
+    pub card: FramePlace,
     /// When the first frame after is shown, by the live recorder's clock.
     pub at_ns: i64,
     /// Frames say so; else time, by the offset that equal frames have told: the live recording's own frame at that
@@ -41,8 +42,9 @@ pub fn opening(live: &[Frame], card: &[Frame], alignment: &Alignment) -> Option<
             (damaged.unwrap_or(known), keeps_time(live, card, &alignment.pairs))
         }
     };
-    let live = number_of(live, at)?;
-    (live > 0).then_some(Handover { live, card: keyframe.index, at_ns, to_the_frame })
+    let live = place_of(live, at)?;
+    let handover = Handover { live, card: keyframe.place, at_ns, to_the_frame };
+    (live != FramePlace::FIRST).then_some(handover)
 }
 
 /// From the piece to the live recording. `card` ends with the piece's last frame.
@@ -51,14 +53,14 @@ pub fn closing(live: &[Frame], card: &[Frame], alignment: &Alignment) -> Option<
     let whole = whole_to_end(&alignment.pairs, card.len());
     let resumes = |&&(at, on): &&(usize, usize)| live[at].keyframe || card[on].keyframe;
     if let Some(&(at, on)) = whole.iter().find(resumes) {
-        let (live, card, at_ns) = (live[at].index, card[on].index, shown(&card[on]));
+        let (live, card, at_ns) = (live[at].place, card[on].place, shown(&card[on]));
         return Some(Handover { live, card, at_ns, to_the_frame: true });
     }
-    let card_end = card.last()?.index + 1;
+    let card_end = card.last()?.behind;
     let step_ns = step_ns(card);
     let end_ns = card.iter().map(shown).max()?.saturating_add(step_ns);
     let resumed = |next: &Frame, to_the_frame: bool| Handover {
-        live: next.index,
+        live: next.place,
         card: card_end,
         at_ns: end_ns,
         to_the_frame,
@@ -101,10 +103,10 @@ fn whole_to_end(pairs: &[(usize, usize)], card_frames: usize) -> &[(usize, usize
     pairs.get(pairs.len() - unbroken..).unwrap_or_default()
 }
 
-/// The number in its file of the frame at a place of a list, which may be one past its last.
-fn number_of(frames: &[Frame], at: usize) -> Option<usize> {
-    let behind = || Some(frames.last()?.index + 1);
-    frames.get(at).map(|frame| frame.index).or_else(behind)
+/// Of a frame of a list, or of the one past its last.
+fn place_of(frames: &[Frame], at: usize) -> Option<FramePlace> {
+    let behind = || Some(frames.last()?.behind);
+    frames.get(at).map(|frame| frame.place).or_else(behind)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod handover;
 mod matching;
 mod meeting;
+mod place;
 mod slices;
 mod trim;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use matching::{
     align, drift_ppb,
 };
 pub use meeting::{Edge, Meeting, meet};
+pub use place::FramePlace;
 pub use slices::{Coded, SliceCodec, coded};
 pub use trim::{Bound, trim};
 

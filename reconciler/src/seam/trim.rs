@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use sdcard_indexer::container::{MediaTime, Sample, Track};
 
+use super::place::FramePlace;
 use crate::merge::primary_track;
 
 /// One end of the part of a recording that is played.
@@ -17,17 +18,16 @@ pub enum Bound {
     Natural,
     /// Another run holds what lies beyond an instant.
     Handover(MediaTime),
-    /// Another run holds what lies beyond a frame, by its number in decode order: the first one played, or one
-    /// past the last.
-    Frame(usize),
+    /// Another run holds what lies beyond a frame: the first one played, or one past the last.
+    Frame(FramePlace),
     /// What lies beyond was not asked for; the frames needed to decode what was are kept, as far as they are
     /// not beyond a frame `within` as well.
-    Asked { at: MediaTime, within: Option<usize> },
+    Asked { at: MediaTime, within: Option<FramePlace> },
 }
 
 /// The samples of a recording that are played between two bounds: whole frames from a keyframe on, and
 /// the other tracks' samples of that time. `joined`: the run before ends here, so that sound may begin
-/// where that one's ends rather than with the first frame, and a frame by number need be no keyframe. At both ends a packet more than less is kept: what
+/// where that one's ends rather than with the first frame, and a frame by its place need be no keyframe. At both ends a packet more than less is kept: what
 /// two runs hold is told by [`crate::merge::Joiner`], what neither does is lost.
 pub fn trim(
     tracks: &[Track],
@@ -80,10 +80,14 @@ fn opening_frame(track: &Track, frames: &[&Sample], opening: Bound, joined: bool
     let found = match opening {
         Bound::Natural => keyframes.next(),
         Bound::Handover(at) => keyframes.find(|(_, frame)| side(track, frame, at).is_ge()),
-        Bound::Frame(first) if joined => return first.min(frames.len()),
-        Bound::Frame(first) => keyframes.find(|(index, _)| *index >= first),
+        Bound::Frame(first) if joined => return number(frames, first),
+        Bound::Frame(first) => {
+            let first = number(frames, first);
+            keyframes.find(|(index, _)| *index >= first)
+        }
         Bound::Asked { at, within } => {
-            let mut keyframes = keyframes.filter(|(index, _)| *index >= within.unwrap_or(0));
+            let within = number(frames, within.unwrap_or(FramePlace::FIRST));
+            let mut keyframes = keyframes.filter(|(index, _)| *index >= within);
             let first = keyframes.clone().next();
             let before = |(_, frame): &(usize, &&Sample)| side(track, frame, at).is_le();
             keyframes.by_ref().take_while(before).last().or(first)
@@ -97,19 +101,31 @@ fn closing_frame(track: &Track, frames: &[&Sample], closing: Bound) -> usize {
     let found = match closing {
         Bound::Natural => None,
         Bound::Handover(at) => frames.iter().position(|frame| side(track, frame, at).is_ge()),
-        Bound::Frame(end) => Some(end),
+        Bound::Frame(end) => Some(number(frames, end)),
         Bound::Asked { at, within } => {
             let last = frames.iter().rposition(|frame| side(track, frame, at).is_lt());
-            Some(last.map_or(0, |last| last + 1).min(within.unwrap_or(frames.len())))
+            Some(
+                last.map_or(0, |last| last + 1)
+                    .min(number(frames, within.unwrap_or(FramePlace::END))),
+            )
         }
     };
     found.unwrap_or(frames.len()).min(frames.len())
+}
+
+fn number(frames: &[&Sample], place: FramePlace) -> usize {
+    place.number_in(frames.iter().copied())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use sdcard_indexer::container::{Codec, Storage, TrackKind};
+
+    /// Each lies where its number says.
+    fn place(number: usize) -> Bound {
+        Bound::Frame(FramePlace::made_up(number))
+    }
 
     const FRAME_NS: i64 = 40_000_000;
 
@@ -138,7 +154,7 @@ mod tests {
             composition_offset: name.trim_start_matches('K').parse::<i32>().unwrap() - index as i32,
             duration: 1,
             size_bytes: 1,
-            offset: 0,
+            offset: index as u64,
             keyframe: name.starts_with('K'),
             packets: None,
         };
@@ -209,8 +225,8 @@ mod tests {
     fn runs_that_meet_at_a_frame_share_none_and_lose_none() {
         for shown in [CLOSED, OPEN] {
             for index in [4, 8] {
-                let before = played(shown, Bound::Natural, Bound::Frame(index));
-                let after = joined(shown, Bound::Frame(index), Bound::Natural);
+                let before = played(shown, Bound::Natural, place(index));
+                let after = joined(shown, place(index), Bound::Natural);
                 assert_eq!(format!("{before} {after}").trim(), shown);
             }
         }
@@ -218,14 +234,17 @@ mod tests {
 
     #[test]
     fn a_frame_within_a_group_is_played_only_behind_what_it_needs() {
-        assert_eq!(joined(CLOSED, Bound::Frame(2), Bound::Frame(5)), "1 2 K4");
-        assert_eq!(played(CLOSED, Bound::Frame(2), Bound::Frame(5)), "K4");
-        assert_eq!(joined(CLOSED, Bound::Frame(99), Bound::Natural), "");
+        assert_eq!(joined(CLOSED, place(2), place(5)), "1 2 K4");
+        assert_eq!(played(CLOSED, place(2), place(5)), "K4");
+        assert_eq!(joined(CLOSED, place(99), Bound::Natural), "");
     }
 
     #[test]
     fn what_was_asked_goes_no_farther_than_the_frame_at_which_another_run_takes_over() {
-        let within = |number, index| Bound::Asked { at: frame(number), within: Some(index) };
+        let within = |number, index| {
+            let within = Some(FramePlace::made_up(index));
+            Bound::Asked { at: frame(number), within }
+        };
         assert_eq!(played(CLOSED, within(6, 8), Bound::Natural), "K8 11 9 10");
         assert_eq!(played(CLOSED, within(6, 1), within(11, 6)), "K4 7");
     }

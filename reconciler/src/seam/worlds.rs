@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::matching::{Expected, Frame};
 use super::meeting::Edge;
+use super::place::FramePlace;
 use super::slices::Coded;
 
 pub(super) const STEP_NS: i64 = 40_000_000;
@@ -76,7 +77,8 @@ pub(super) fn stream(scenes: &[Scene], group: usize) -> Vec<Picture> {
 pub(super) fn frame(index: usize, time_ns: i64, picture: Picture) -> Frame {
     let Picture { shows, bytes, keyframe } = picture;
     let coded = Some(Coded { fingerprint: shows, slices: 1, bytes });
-    Frame { index, time_ns, keyframe, coded }
+    let (place, behind) = (FramePlace::made_up(index), FramePlace::made_up(index + 1));
+    Frame { place, behind, time_ns, keyframe, coded }
 }
 
 pub(super) fn on_card(stream: &[Picture], range: std::ops::Range<usize>) -> Vec<Frame> {

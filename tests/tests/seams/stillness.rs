@@ -1,8 +1,11 @@
 //! Pictures that hardly differ, and streams at the ends of what encoders do: exact or approximate, never wrong.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
-use reconciler::seam::{Edge, Seam};
+use reconciler::seam::{Edge, FramePlace, Handover, Seam};
+use sdcard_indexer::container::{Sample, samples};
 
 use crate::encoder::{Encoder, MOVING, encode};
 use crate::recorders::{BEGINNING, Format, archived, copy, pull};
@@ -24,6 +27,15 @@ const BARS: &str = "smptehdbars=size=320x180";
 
 fn stream(name: &'static str, scene: &'static str, encoder: Encoder) -> Stream {
     Stream { name, scene, encoder, rate: 25, group: 25, seconds: 16, hole: (7.48, 10.48) }
+}
+
+/// Of a frame among all of a file's.
+fn number(file: &Path, place: FramePlace) -> usize {
+    let mut file = File::open(file).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    let samples = samples(&mut file, bytes).unwrap().map(Result::unwrap);
+    let frames: Vec<Sample> = samples.filter(|sample| sample.track == 0).collect();
+    place.number_in(frames.iter())
 }
 
 /// Looks for both seams; whatever is called exact has to be. Answers how many are.
@@ -57,8 +69,9 @@ fn exact_seams(stream: &Stream) -> usize {
             Edge::Closing => ends as usize,
         };
         let exact = matches!(meeting.seam(), Seam::Exact { .. });
-        let (live, on_card) =
-            (begins_with + meeting.handover.live, card_from + meeting.handover.card);
+        let Handover { live, card, .. } = meeting.handover;
+        let live = begins_with + number(&attempt.live, live);
+        let on_card = card_from + number(&attempt.piece, card);
         assert!(!exact || live == on_card, "{name}: {:?} is wrong: {meeting:?}", attempt.edge);
     }
     let exact = merged.exact_seams();

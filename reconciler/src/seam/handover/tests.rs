@@ -23,8 +23,9 @@ fn handed_over(
         Edge::Opening => opening(&live, &on_card, &alignment),
         Edge::Closing => closing(&live, &on_card, &alignment),
     }?;
-    let source = sources.get(found.live).copied().unwrap_or(sources[sources.len() - 1] + 1);
-    Some((source, card.start + found.card, found.to_the_frame))
+    let (at, on) = (found.live.made_up_number(), found.card.made_up_number());
+    let source = sources.get(at).copied().unwrap_or(sources[sources.len() - 1] + 1);
+    Some((source, card.start + on, found.to_the_frame))
 }
 
 fn whole(_: usize) -> Fate {
@@ -112,6 +113,7 @@ proptest! {
         let World { stream, live, card, card_from, expected, .. } = &world;
         let Ok(meeting) = meet(Edge::Opening, live, card, expected) else { return Ok(()) };
         let Handover { live: until, card: from, to_the_frame, .. } = meeting.handover;
+        let (until, from) = (until.made_up_number(), from.made_up_number());
         if to_the_frame {
             let expected: Vec<u64> =
                 stream[..card_from + card.len()].iter().map(|picture| picture.shows).collect();
@@ -126,6 +128,7 @@ proptest! {
         let World { stream, live, card, card_from, expected, .. } = &world;
         let Ok(meeting) = meet(Edge::Closing, live, card, expected) else { return Ok(()) };
         let Handover { live: from, card: until, to_the_frame, .. } = meeting.handover;
+        let (from, until) = (from.made_up_number(), until.made_up_number());
         if to_the_frame {
             let expected: Vec<u64> =
                 stream[*card_from..].iter().map(|picture| picture.shows).collect();

@@ -21,6 +21,7 @@
 
 use std::collections::HashMap;
 
+use super::place::FramePlace;
 use super::slices::Coded;
 
 /// Equal slices in a row from which on a run counts.
@@ -41,8 +42,9 @@ const MOST_OFFSET_SAMPLES: usize = 32;
 /// One frame of a recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// Its number in the file, in decode order.
-    pub index: usize,
+    pub place: FramePlace,
+    /// Of the frame that follows in the file, in decode order.
+    pub behind: FramePlace,
     /// When it is shown, UTC by its recorder's clock.
     pub time_ns: i64,
     pub keyframe: bool,
