@@ -122,28 +122,34 @@ impl Level {
     }
 }
 
+/// Those that apply to a part.
+fn limits_above<'a>(
+    flow: &'a Flow,
+    limits: &Limits,
+) -> impl Iterator<Item = (Scope<'a>, u64)> + use<'a> {
+    let policy = limits.policies.get(&flow.policy).copied().unwrap_or_default();
+    let scopes = [
+        (Scope::Server, limits.server),
+        (Scope::Device(&flow.device), limits.per_device),
+        (Scope::Policy(flow.policy), policy.all),
+        (Scope::DeviceOfPolicy(flow.policy, &flow.device), policy.per_device),
+    ];
+    scopes.into_iter().filter(|(_, limit)| *limit > 0)
+}
+
 impl<'a> Division<'a> {
     fn of(flows: &'a [Flow], limits: &Limits) -> Self {
-        let mut links = Vec::new();
-        let mut by_scope = BTreeMap::new();
+        // By what they are over: of two that are equally narrow the first counts, whichever part is named first.
+        let scopes: BTreeMap<Scope<'_>, u64> =
+            flows.iter().flat_map(|flow| limits_above(flow, limits)).collect();
+        let place: BTreeMap<&Scope<'_>, usize> = scopes.keys().zip(0..).collect();
         let shares = flows.iter().map(|flow| {
-            let policy = limits.policies.get(&flow.policy).copied().unwrap_or_default();
-            let scopes = [
-                (Scope::Server, limits.server),
-                (Scope::Device(&flow.device), limits.per_device),
-                (Scope::Policy(flow.policy), policy.all),
-                (Scope::DeviceOfPolicy(flow.policy, &flow.device), policy.per_device),
-            ];
-            let apply = scopes.into_iter().filter(|(_, limit)| *limit > 0);
-            let passed = apply.map(|(scope, limit)| {
-                *by_scope.entry(scope).or_insert_with(|| {
-                    links.push(Link { left: limit });
-                    links.len() - 1
-                })
-            });
-            Share { flow, rate: 0, links: passed.collect() }
+            let passed = limits_above(flow, limits);
+            let links = passed.filter_map(|(scope, _)| place.get(&scope).copied()).collect();
+            Share { flow, rate: 0, links }
         });
         let shares = shares.collect();
+        let links = scopes.values().map(|limit| Link { left: *limit }).collect();
         Division { links, shares }
     }
 
