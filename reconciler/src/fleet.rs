@@ -151,6 +151,11 @@ impl Session {
         BootMillis(self.clock.boottime.0.saturating_add(millis))
     }
 
+    /// When it last said what its clocks show, upon which it is told the time.
+    pub fn told_at(&self) -> MonotonicMicros {
+        self.sampled_at
+    }
+
     /// What the device's clocks showed when it last said so.
     pub fn clock(&self) -> ClockSample {
         self.clock

@@ -21,6 +21,27 @@ const APART_NS: i64 = 10_000_000_000;
 /// Of each stream; the oldest are forgotten.
 const MOST_LEARNED: usize = 64;
 
+/// A device that may be off by more has no other word for its time than its own clock's.
+const VOUCHED_NS: u64 = 1_000_000_000;
+
+/// What a device's idea of its time rests on. Once somebody has told it the time, all that it says is moved, and what
+/// was learned of the idea before means nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Basis {
+    /// A time service, a server, or what cannot be off by much.
+    #[default]
+    Vouched,
+    /// A clock that reads plausibly.
+    Presumed,
+}
+
+impl Basis {
+    /// Of a device that says how far it may be off at most.
+    pub const fn of(uncertainty_ns: u64) -> Basis {
+        if uncertainty_ns < VOUCHED_NS { Basis::Vouched } else { Basis::Presumed }
+    }
+}
+
 /// What one seam has told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Learned {
@@ -30,6 +51,8 @@ pub struct Learned {
     pub offset_ns: i64,
     /// How far that may be from the truth.
     pub error_ns: i64,
+    #[serde(default)]
+    pub basis: Basis,
 }
 
 impl Learned {
@@ -80,6 +103,13 @@ impl Offsets {
         if self.0.len() > MOST_LEARNED {
             self.0.remove(0);
         }
+    }
+
+    /// Forgets what was learned of another idea that the device had of its time; true where there was any.
+    pub fn keep(&mut self, basis: Basis) -> bool {
+        let known = self.0.len();
+        self.0.retain(|learned| learned.basis == basis);
+        self.0.len() < known
     }
 
     /// `None` where nothing has been learned: the device's time is then taken as it is.
@@ -189,7 +219,7 @@ mod tests {
     const FRAME_NS: i64 = 40_000_000;
 
     fn learned(at_s: i64, offset_ns: i64) -> Learned {
-        Learned { at: at(at_s), offset_ns, error_ns: FRAME_NS }
+        Learned { at: at(at_s), offset_ns, error_ns: FRAME_NS, basis: Basis::Vouched }
     }
 
     #[test]
@@ -235,6 +265,21 @@ mod tests {
         // The device's clock was set.
         offsets.learn(learned(3_000, 0));
         assert_eq!(offsets.0, [learned(3_000, 0)]);
+    }
+
+    #[test]
+    fn what_was_learned_of_a_clock_that_nobody_vouched_for_is_void_once_the_device_was_told_the_time()
+     {
+        let mut offsets = Offsets::default();
+        offsets.learn(Learned { basis: Basis::of(30 << 30), ..learned(1_000, -6 * SECOND_NS) });
+        assert!(!offsets.keep(Basis::Presumed));
+        assert!(offsets.keep(Basis::of(40_000_000)) && offsets.is_empty());
+        offsets.learn(learned(2_000, SECOND_NS));
+        assert!(!offsets.keep(Basis::Vouched) && !offsets.is_empty());
+        // As they were written down before there were two.
+        let before = "[{\"at\":1000,\"offset_ns\":5,\"error_ns\":1}]";
+        let read: Offsets = serde_json::from_str(before).unwrap();
+        assert_eq!(read.0[0].basis, Basis::Vouched);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Hearing devices and asking them: presence, coverage, places.
 
+use std::time::Duration;
+
 use protocol::dropped::Cause;
 use protocol::envelope;
 use protocol::message::{
@@ -12,10 +14,14 @@ use sdcard_indexer::time::TimeRange;
 use super::asks::{Answered, Question};
 use super::stream::Stream;
 use super::{ASK_EXPIRY, Action, Core, Event};
-use crate::fleet::{Change, Holding, MOST_STREAMS, StreamKey};
+use crate::fleet::{Change, Holding, MOST_STREAMS, Session, StreamKey};
 use crate::ledger::{DeviceRecord, Entry, PartId, PartRecord};
 use crate::link::{Inbound, Outbound};
+use crate::offset::Basis;
 use crate::pull::puller::PullCommand;
+
+/// A device places all that it holds anew, and reports it, within this of being told the time.
+const TAKES_TIME_OVER: Duration = Duration::from_secs(5);
 
 impl Core {
     pub(super) fn hear(&mut self, inbound: Inbound) {
@@ -47,6 +53,7 @@ impl Core {
             Topic::Coverage(device) => {
                 if let Some(report) = self.unusable.decode::<CoverageReport>(topic, payload) {
                     let key = StreamKey { device: device.clone(), stream: report.stream.clone() };
+                    self.hear_how_sure(&key, report.uncertainty_ns);
                     let report = match self.streams.get(&key) {
                         Some(stream) => stream.offsets.report_to_archive(report),
                         None => report,
@@ -158,6 +165,26 @@ impl Core {
         self.order(device, body);
     }
 
+    /// How sure a device is of its time tells whether it is the one of which something was learned.
+    fn hear_how_sure(&mut self, key: &StreamKey, uncertainty_ns: u64) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.rests_on(Basis::of(uncertainty_ns)) {
+            tracing::info!(stream = %key, "the device has another idea of its time now");
+            let offsets = stream.offsets.clone();
+            self.record(Entry::Offsets { key: key.clone(), offsets });
+            self.asks.want_coverage(&key.device);
+        }
+    }
+
+    /// True of a device that has been told the time a moment ago and will say anew what it holds: its clock may be off
+    /// by hours, and its word for what it holds with it.
+    pub(super) fn is_about_to_know_better(&self, key: &StreamKey) -> bool {
+        let presumes = |stream: &Stream| stream.basis == Some(Basis::Presumed);
+        let told = self.fleet.session(&key.device).map(Session::told_at);
+        self.streams.get(key).is_some_and(presumes)
+            && told.is_some_and(|told| self.now.monotonic.since(told) < TAKES_TIME_OVER)
+    }
+
     /// As the device's own clock has it.
     fn by_device(&self, key: &StreamKey, range: TimeRange) -> TimeRange {
         self.streams.get(key).map_or(range, |stream| stream.offsets.range_to_device(range))
@@ -191,6 +218,9 @@ impl Core {
         match tell {
             Tell::Located(mut located) => {
                 let key = StreamKey { device: device.clone(), stream: located.stream.clone() };
+                if let Some(part) = located.parts.first() {
+                    self.hear_how_sure(&key, part.uncertainty_ns);
+                }
                 if let Some(Stream { offsets, .. }) = self.streams.get(&key) {
                     located.next = located.next.map(|next| offsets.to_archive(next));
                     for part in &mut located.parts {

@@ -12,7 +12,7 @@ use sdcard_indexer::time::{TimeRange, Timestamp};
 
 use crate::archive::ArchivedFile;
 use crate::ledger::{Piece, PieceSeam};
-use crate::offset::Learned;
+use crate::offset::{Basis, Learned};
 use crate::playback::{self, ArchivedSegment, SeamSearch};
 use crate::seam::{Edge, Meeting};
 use crate::timeline::Recorder;
@@ -135,6 +135,7 @@ fn learned_of(meeting: &Meeting, named_within: Duration) -> Option<Learned> {
         at: Timestamp::from_nanos(middle.card_time_ns),
         offset_ns: meeting.offset.median_ns,
         error_ns: i64::try_from(error_ns).unwrap_or(i64::MAX),
+        basis: Basis::default(),
     })
 }
 

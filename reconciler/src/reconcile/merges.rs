@@ -62,7 +62,7 @@ impl Core {
                 record.state = PartState::Publishing;
                 record.piece = Some(piece);
                 self.update(record);
-                self.learn(&key, &learned);
+                self.learn(&key, part, &learned);
                 self.actions.push(Action::Merge(MergeStep::Publish { key, part }));
             }
             Merged::Published { .. } => self.archived(record),
@@ -87,17 +87,18 @@ impl Core {
 
     /// What frames that both hold have told of the device's clock counts for all that it says from now on, and for
     /// what it has said.
-    fn learn(&mut self, key: &StreamKey, learned: &[Learned]) {
+    pub(super) fn learn(&mut self, key: &StreamKey, part: PartId, learned: &[Learned]) {
         let Some(stream) = self.streams.get_mut(key) else { return };
+        if learned.is_empty() || !stream.is_placed_by_now(part) {
+            return;
+        }
+        let basis = stream.basis.unwrap_or_default();
         let known = stream.offsets.clone();
         let mut moved = false;
         for new in learned {
             let before = stream.offsets.at(new.at).unwrap_or_default().offset_ns;
             moved |= before.abs_diff(new.offset_ns) > WORTH_ASKING_AGAIN_NS;
-            stream.offsets.learn(*new);
-        }
-        if learned.is_empty() {
-            return;
+            stream.offsets.learn(Learned { basis, ..*new });
         }
         let replaced = stream.place_anew(&known);
         let offsets = stream.offsets.clone();
@@ -151,7 +152,9 @@ impl Stream {
     /// Answers those that are not where they were.
     fn place_anew(&self, known: &Offsets) -> Vec<PartRecord> {
         let open = |record: &&PartRecord| {
-            matches!(record.state, PartState::Pulling | PartState::Pulled) && record.piece.is_none()
+            matches!(record.state, PartState::Pulling | PartState::Pulled)
+                && record.piece.is_none()
+                && self.is_placed_by_now(record.id)
         };
         let anew = |record: &PartRecord| {
             let by_device = known.range_to_device(record.part.range);
@@ -170,6 +173,7 @@ mod tests {
     use super::*;
     use crate::examples::{at, key, part, seconds};
     use crate::ledger::Piece;
+    use crate::offset::Basis;
 
     const SECOND_NS: i64 = 1_000_000_000;
 
@@ -203,7 +207,12 @@ mod tests {
 
     fn learn(stream: &mut Stream, offset_ns: i64) {
         let known = stream.offsets.clone();
-        stream.offsets.learn(Learned { at: at(102), offset_ns, error_ns: 1 });
+        stream.offsets.learn(Learned {
+            at: at(102),
+            offset_ns,
+            error_ns: 1,
+            basis: Basis::Vouched,
+        });
         let anew = stream.place_anew(&known);
         stream.parts.extend(anew.into_iter().map(|record| (record.id, record)));
     }

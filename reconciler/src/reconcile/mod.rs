@@ -349,6 +349,9 @@ impl Core {
     fn act_on(&mut self, key: &StreamKey, wanted: &Wanted, facts: &Facts) -> bool {
         let (now, rules, is_fixed) = (self.now, self.rules(), self.is_fixed(key));
         let mut entries = Vec::new();
+        if self.is_about_to_know_better(key) {
+            return false;
+        }
         if let Some(holding) = self.fleet.fresh_holding(key)
             && let Some(stream) = self.streams.get_mut(key)
         {

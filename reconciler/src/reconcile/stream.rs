@@ -14,7 +14,7 @@ use crate::archive::Archived;
 use crate::fleet::{Holding, StreamKey};
 use crate::ledger::{Entry, PartId, PartRecord, PartState};
 use crate::mode::Mode;
-use crate::offset::Offsets;
+use crate::offset::{Basis, Offsets};
 use crate::plan::{self, Rules, Step};
 use crate::time::MonotonicMicros;
 use crate::timeline::{EdgePiece, Facts, State, Stretch};
@@ -60,6 +60,11 @@ pub struct Stream {
     pub archived: Option<Archived>,
     /// What its device's time lacks to the archive's.
     pub offsets: Offsets,
+    /// Of the device's time as it tells it now; `None` until it has.
+    pub basis: Option<Basis>,
+    /// Parts whose places are of another idea that the device had of its time: they stay where they are, and tell
+    /// nothing of the one that it has now.
+    outdated: BTreeSet<PartId>,
     pub parts: BTreeMap<PartId, PartRecord>,
     /// Parts that are being pulled or merged right now.
     pub running: BTreeSet<PartId>,
@@ -88,6 +93,8 @@ impl Stream {
             expected_from,
             archived: None,
             offsets: Offsets::default(),
+            basis: None,
+            outdated: BTreeSet::new(),
             parts: BTreeMap::new(),
             running: BTreeSet::new(),
             merging: None,
@@ -96,6 +103,19 @@ impl Stream {
             not_found: Vec::new(),
             unseen: BTreeSet::new(),
         }
+    }
+
+    /// The device tells how sure it is of its time. True where what was learned of that is void.
+    pub fn rests_on(&mut self, basis: Basis) -> bool {
+        if self.basis.replace(basis).is_some_and(|before| before != basis) {
+            self.outdated = self.parts.keys().copied().collect();
+        }
+        self.offsets.keep(basis)
+    }
+
+    /// Its place is of the device's time as it tells it now.
+    pub fn is_placed_by_now(&self, part: PartId) -> bool {
+        !self.outdated.contains(&part)
     }
 
     /// What the archive's files say now.

@@ -1,5 +1,6 @@
 //! The core as its driver sees it: what happens goes in, what is to be done comes out.
 
+mod clocks;
 mod looks;
 
 use bytes::Bytes;
@@ -57,18 +58,26 @@ struct Server {
     done: Vec<Action>,
     last_order: u64,
     is_online: bool,
+    /// What the camera last said of how far its time may be off.
+    uncertainty_ns: u64,
 }
 
 impl Server {
     fn start(policies: &str, memory: Memory, at_second: i64) -> Server {
+        Server::start_unsure(policies, memory, at_second, 0)
+    }
+
+    /// The camera's time may be off by so much.
+    fn start_unsure(policies: &str, memory: Memory, at_second: i64, uncertainty_ns: u64) -> Server {
         let now = Now { wall: at(at_second), monotonic: MonotonicMicros(1_000_000) };
         let random = StdRng::seed_from_u64(1);
         let (core, done) = Core::resume(config(policies), memory, random, now);
-        let mut server = Server { core, now, done, last_order: 0, is_online: true };
+        let (last_order, is_online) = (0, true);
+        let mut server = Server { core, now, done, last_order, is_online, uncertainty_ns };
         server.is_there();
         let archived = Archived::default();
         server.happens(Input::Archive(ArchiveChange { key: key(), archived }));
-        server.holds(seconds(SHIFT.0, SHIFT.1));
+        server.holds_unsure(seconds(SHIFT.0, SHIFT.1), uncertainty_ns);
         server
     }
 
@@ -102,6 +111,11 @@ impl Server {
 
     /// The card holds this, and nothing more will come to it.
     fn holds(&mut self, range: TimeRange) {
+        self.holds_unsure(range, 0);
+    }
+
+    fn holds_unsure(&mut self, range: TimeRange, uncertainty_ns: u64) {
+        self.uncertainty_ns = uncertainty_ns;
         let report = CoverageReport {
             connection: ConnectionId(1),
             stream: "main".parse().unwrap(),
@@ -112,7 +126,7 @@ impl Server {
             horizon: Some(range.start()),
             final_until: self.now.wall,
             tier: 1,
-            uncertainty_ns: 0,
+            uncertainty_ns,
             overwriting: None,
         };
         self.say(&Topic::Coverage(camera()), &report);
@@ -155,8 +169,9 @@ impl Server {
             })
             .collect();
         for (request, stream, range) in &asked {
-            let parts =
-                vec![Part { segment: sdcard_indexer::identity::SegmentId(9), ..part(*range) }];
+            let segment = sdcard_indexer::identity::SegmentId(9);
+            let uncertainty_ns = self.uncertainty_ns;
+            let parts = vec![Part { segment, uncertainty_ns, ..part(*range) }];
             let tell = Tell::Located(Located {
                 request: *request,
                 stream: stream.clone(),

@@ -81,7 +81,8 @@ fn what_was_known_of_a_device_before_a_restart_is_shown_until_it_is_heard() {
     let now = Now { wall: at(AFTERNOON), monotonic: MonotonicMicros(1_000_000) };
     let random = StdRng::seed_from_u64(1);
     let (core, done) = Core::resume(config(""), memory, random, now);
-    let mut server = Server { core, now, done, last_order: 0, is_online: false };
+    let (last_order, is_online, uncertainty_ns) = (0, false, 0);
+    let mut server = Server { core, now, done, last_order, is_online, uncertainty_ns };
     let Sight::Device(device) = seen(&mut server, Look::Device(camera())) else { panic!("told") };
     assert_eq!((device.online, device.last_heard), (false, Some(heard)));
     assert_eq!((device.agent_version.as_str(), device.streams[0].heard), ("0.9", Heard::Never));
@@ -106,7 +107,8 @@ fn devices_are_paged_by_their_ids_and_no_stream_is_left_out_of_one() {
     let now = Now { wall: at(AFTERNOON), monotonic: MonotonicMicros(1_000_000) };
     let random = StdRng::seed_from_u64(1);
     let (core, done) = Core::resume(config(&devices), Memory::default(), random, now);
-    let mut server = Server { core, now, done, last_order: 0, is_online: false };
+    let (last_order, is_online, uncertainty_ns) = (0, false, 0);
+    let mut server = Server { core, now, done, last_order, is_online, uncertainty_ns };
     let mut page = |after: Option<&str>, most| {
         let after = after.map(|after| after.parse().unwrap());
         let Sight::Devices(devices) = seen(&mut server, Look::Devices { after, most }) else {
