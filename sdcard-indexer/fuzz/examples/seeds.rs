@@ -6,9 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
 
-use sdcard_indexer::clock::{
-    Anchor, Boottime, Epoch, EpochId, Placement, TimeSource, Voucher,
-};
+use sdcard_indexer::clock::{Anchor, Boottime, Epoch, EpochId, Placement, TimeSource, Voucher};
 use sdcard_indexer::container::{Hole, MediaTime};
 use sdcard_indexer::cut::{CutLimits, cut};
 use sdcard_indexer::identity::{BootId, SegmentId, SegmentVersion};

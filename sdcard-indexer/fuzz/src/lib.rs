@@ -3,7 +3,8 @@
 use std::io::Cursor;
 
 use sdcard_indexer::container::{
-    ContainerError, MediaTime, Sample, SampleReader, Track, extent, keyframes, samples, summarise,
+    ContainerError, MediaTime, Sample, SampleReader, Track, extent, keyframes, samples,
+    samples_near, summarise,
 };
 use sdcard_indexer::cut::{CutLimits, Part, PartMedia, cut, part_samples};
 
@@ -29,6 +30,10 @@ pub fn recording(file: &[u8]) {
     // From the beginning, and from where indexes and sample tables lead.
     let middle = i64::try_from(summary.duration.as_nanos() / 2).unwrap_or(i64::MAX);
     for from in [i64::MIN, middle] {
+        let near = samples_near(&mut reader, file_bytes, MediaTime(from));
+        for sample in near.expect("it was summarised").map_while(Result::ok) {
+            assert!(sample.end_offset() <= file_bytes);
+        }
         let wanted = MediaTime(from)..MediaTime(i64::MAX);
         let parts = cut(&mut reader, file_bytes, wanted, &limits).unwrap_or_default();
         check_parts(file, &parts, &limits);
