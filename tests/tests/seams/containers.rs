@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use reconciler::playback::ArchivedSegment;
 use reconciler::seam::Seam;
+use tests::media::{Form, frames};
 
 use crate::encoder::{Encoder, FRAMES_PER_SECOND, MOVING, encode};
 use crate::recorders::{Format, archived, copy, pull};
-use crate::scene::{codec, merge, shown};
+use crate::scene::{assert_hashes, codec, merge, shown};
 
 const SECONDS: u32 = 16;
 const GROUP: u32 = 25;
@@ -174,4 +175,48 @@ fn a_card_whose_clock_is_two_hours_off_is_brought_in_to_the_frame() {
     }
     let merged = merge(&segments, directory.path());
     merged.assert_whole(&made, codec(Encoder::H265), "two hours");
+}
+
+/// A recorder whose files are hours long: only what is around the hole is read of them.
+#[test]
+fn the_edges_of_long_recordings_cost_what_is_near_them() {
+    let (seconds, hole) = (900, 12_012..12_125);
+    let home = tempfile::tempdir().unwrap();
+    let scene = "testsrc2=size=160x90";
+    let made = encode(home.path(), Encoder::H264, scene, seconds, FRAMES_PER_SECOND, GROUP);
+    let slices = Form::Slices(codec(Encoder::H264));
+    let pictures_made = frames(&made, slices).unwrap();
+    let pictures = i64::from(seconds) * FRAMES_PER_SECOND;
+    let card = home.path().join("card");
+    copy(&made, 0..pictures, 0..0, Format::FragmentedMp4, &card, FRAMES_PER_SECOND);
+    for format in [Format::MpegTs, Format::FragmentedMp4, Format::Mp4] {
+        let directory = tempfile::tempdir().unwrap();
+        let live = |name: &str, pictures: Range<i64>| {
+            let file = directory.path().join(name);
+            copy(&made, pictures, 0..0, format, &file, FRAMES_PER_SECOND);
+            file
+        };
+        let (before, behind) = (live("before", 0..hole.start), live("behind", hole.end..pictures));
+        let sizes = [&before, &behind].map(|file| file.metadata().unwrap().len());
+        let second = |picture: i64| picture as f64 / FRAMES_PER_SECOND as f64;
+        let resumes = second(hole.end) - 0.4;
+        let mut segments = vec![archived(before, 0.3, NAMES), archived(behind, resumes, NAMES)];
+        let wanted = second(hole.start) - 1.0..second(hole.end) + 1.0;
+        let archive = directory.path().join("archive");
+        segments.extend(pull(&card, wanted, 1.5, NAMES, &archive));
+
+        let merged = merge(&segments, directory.path());
+        assert_eq!(merged.exact_seams(), 2, "{format:?}: {:?}", merged.exported.seams);
+        assert_hashes(
+            &frames(&merged.file, slices).unwrap(),
+            &pictures_made,
+            &format!("{format:?}"),
+        );
+        for attempt in &merged.found.attempts {
+            let long = sizes[usize::from(attempt.live.ends_with("behind"))];
+            let read = attempt.cost.bytes_read;
+            println!("{format:?}, {:?}: {read} bytes read, of {long}", attempt.edge);
+            assert!(read * 3 < long, "{format:?}, {:?}: {read} of {long}", attempt.edge);
+        }
+    }
 }
