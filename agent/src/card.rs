@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,14 +31,14 @@ use sdcard_indexer::watch::{Hint, Watcher};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::advertise::{Standing, Views};
-use crate::bucket::Bucket;
 use crate::clock;
 use crate::config::Config;
 use crate::conversation::{
     Answer, Asker, MAX_QUESTIONS, PartBytes, PartHandle, PartRead, Question, ToldTime, Wanted,
 };
+use crate::courtesy::{Meter, Pace, give_way, metered};
 use crate::diagnosis::closed::follows_no_link;
-use crate::diagnosis::{CardFacts, Desk, Inspection};
+use crate::diagnosis::{CardFacts, CardReads, Desk, Inspection};
 use crate::heartbeat::Heartbeat;
 use crate::listing::listing;
 use crate::outlook::Outlook;
@@ -58,9 +59,6 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 /// What a part takes beside its media: ids, offsets, times.
 const PART_BYTES: usize = 96;
 const HASH_BUFFER_BYTES: usize = 64 * 1024;
-/// Sealed segments are hashed no faster than this: some 5 % of one ARMv7 core, which hashes 100 to 200 MB/s,
-/// and still 16 times what a recorder writes at 4 Mbit/s, so that it is read before memory forgets it.
-const DIGEST_BYTES_PER_SECOND: u64 = 8 << 20;
 /// Hashed between two commands: a few milliseconds.
 const DIGEST_SLICE_BYTES: u64 = 256 * 1024;
 /// For the thread to finish what it does; a hung card must not keep a process alive.
@@ -155,6 +153,7 @@ pub struct Card {
     pub replies: mpsc::Receiver<Reply>,
     pub views: watch::Receiver<Views>,
     told_time: Arc<Mutex<Option<ToldTime>>>,
+    rate: Arc<AtomicUsize>,
 }
 
 impl Card {
@@ -170,9 +169,16 @@ impl Card {
         let (views_sender, views) = watch::channel(Views::new());
         let (opened, ready) = oneshot::channel();
         let told_time = Arc::<Mutex<Option<ToldTime>>>::default();
-        let told = told_time.clone();
-        let links =
-            Links { orders, answers, views: views_sender, told_time: told, desk, heartbeat };
+        let rate = Arc::new(AtomicUsize::new(rate_of(config)));
+        let links = Links {
+            orders,
+            answers,
+            views: views_sender,
+            told_time: told_time.clone(),
+            rate: rate.clone(),
+            desk,
+            heartbeat,
+        };
         let config = config.clone();
         thread::Builder::new()
             .name("card".to_owned())
@@ -186,7 +192,12 @@ impl Card {
             })
             .map_err(CardError::Thread)?;
         ready.await.map_err(|_| CardError::Ended)??;
-        Ok(Card { commands, replies, views, told_time })
+        Ok(Card { commands, replies, views, told_time, rate })
+    }
+
+    /// How fast it may read: from when the thread next goes round.
+    pub fn reconfigure(&self, config: &Config) {
+        self.rate.store(rate_of(config), Ordering::Relaxed);
     }
 
     /// The caller keeps to one read and [`MAX_QUESTIONS`] at once.
@@ -215,6 +226,8 @@ struct Links {
     answers: mpsc::Sender<Reply>,
     views: watch::Sender<Views>,
     told_time: Arc<Mutex<Option<ToldTime>>>,
+    /// Bytes a second; 0: no limit.
+    rate: Arc<AtomicUsize>,
     desk: Desk,
     heartbeat: Arc<Heartbeat>,
 }
@@ -234,8 +247,11 @@ struct CardThread {
     refreshed_at: BootMillis,
     polled_at: BootMillis,
     unread: usize,
-    /// What hashing may take.
-    digest_bucket: Bucket,
+    pace: Pace,
+    /// A read that is to come later: there is one at the most.
+    deferred: Option<Command>,
+    /// The last turn was a read's, and not that of a recording that is new.
+    served_last: bool,
     card_was_there: bool,
     /// Files that cannot be used in full.
     problems: u64,
@@ -245,7 +261,16 @@ struct CardThread {
 
 impl CardThread {
     fn open(config: &Config, stores: Stores, links: Links) -> Result<Self, CardError> {
+        if config.card.spare_recorder {
+            // Where a supervisor has seen to it, nothing is left to be done, and may be forbidden.
+            let _ = give_way().inspect_err(
+                |error| tracing::info!(%error, "the card's thread cannot be made nicer"),
+            );
+        }
         let index_config = index_config(config);
+        let (meter, now) = (Meter::default(), clock::boottime());
+        let pace = Pace::new(config.limits.card_bytes_per_second, meter.clone(), now);
+        let stores = metered(stores, &index_config, config.card.spare_recorder, meter);
         let roots = index_config.sources.iter().map(|source| source.root.clone()).collect();
         let watcher = Watcher::new(roots, index_config.scan)
             .inspect_err(|error| tracing::warn!(%error, "changes are found by sweeps only"))
@@ -265,7 +290,9 @@ impl CardThread {
             refreshed_at: BootMillis(0),
             polled_at: BootMillis(0),
             unread: 0,
-            digest_bucket: Bucket::new(DIGEST_BYTES_PER_SECOND, clock::boottime()),
+            pace,
+            deferred: None,
+            served_last: false,
             card_was_there: false,
             problems: 0,
             synchronised: None,
@@ -278,35 +305,42 @@ impl CardThread {
     fn run(&mut self) {
         loop {
             self.links.heartbeat.card_goes_on();
+            self.pace.set_limit(self.links.rate.load(Ordering::Relaxed) as u64, clock::boottime());
             self.look(clock::boottime());
+            self.pace.count(clock::boottime());
             self.attend(clock::boottime());
+            if let Some(read) = self.deferred.take() {
+                self.obey(read);
+            }
             let wait_ms = self.wait_ms(clock::boottime());
             match self.links.orders.recv_timeout(Duration::from_millis(wait_ms)) {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => self.digest(clock::boottime()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.pace.count(clock::boottime());
         }
     }
 
     fn wait_ms(&self, now: BootMillis) -> u64 {
-        if self.unread > 0 {
-            0
+        let due = if self.deferred.is_some() || self.unread > 0 {
+            self.pace.reads_from()
         } else if self.index.digests_waiting() > 0 {
-            self.digest_bucket.ready_at().0.saturating_sub(now.0).min(POLL_EVERY_MS)
+            self.pace.hashes_from()
         } else {
-            POLL_EVERY_MS
-        }
+            return POLL_EVERY_MS;
+        };
+        due.0.saturating_sub(now.0).min(POLL_EVERY_MS)
     }
 
     /// Hashes a little of what was sealed, when nobody asks for anything.
     fn digest(&mut self, now: BootMillis) {
-        if self.unread > 0 || self.index.digests_waiting() == 0 || !self.digest_bucket.is_ready(now)
-        {
+        let busy = self.unread > 0 || self.deferred.is_some();
+        if busy || self.index.digests_waiting() == 0 || !self.pace.may_hash(now) {
             return;
         }
         let Digested { read_bytes, failed, .. } = self.index.digest(DIGEST_SLICE_BYTES);
-        self.digest_bucket.take(now, read_bytes);
+        self.pace.hashed(read_bytes, now);
         for (path, error) in failed {
             let (path, error) = (path.display(), &error as &dyn Error);
             tracing::debug!(%path, error, "a segment stays without a digest");
@@ -314,6 +348,13 @@ impl CardThread {
     }
 
     fn obey(&mut self, command: Command) {
+        if matches!(command, Command::Read { .. }) {
+            if !self.pace.may_read(clock::boottime()) {
+                self.deferred = Some(command);
+                return;
+            }
+            self.served_last = true;
+        }
         let reply = match command {
             Command::Ask { asker, question } => {
                 Reply::Answered { asker, outcome: self.answer(question) }
@@ -408,6 +449,10 @@ impl CardThread {
             };
             (facts.unread, facts.problems) = (self.unread, self.problems);
             facts.synchronised = self.synchronised;
+            facts.reads = Some(CardReads {
+                bytes: self.pace.read_bytes(),
+                limit_bytes_per_second: self.pace.limit(),
+            });
             self.links.desk.card_stands(facts);
         }
     }
@@ -418,6 +463,11 @@ impl CardThread {
         let sweep_due = self.swept_at.is_none_or(|swept| since(swept) >= self.sweep_every);
         // A refresh reads all that is unread at once, and hints can wait in the kernel for so long.
         if self.unread > 0 && !sweep_due {
+            // Beside a server that takes all that may be read, turn about.
+            if !self.pace.may_read(now) || (self.deferred.is_some() && !self.served_last) {
+                return;
+            }
+            self.served_last = false;
             let sweep = self.index.read_unread(clock::realtime(), READ_SLICE);
             return self.note(sweep);
         }
@@ -539,6 +589,11 @@ impl CardThread {
             changed
         });
     }
+}
+
+/// As the thread is told it.
+fn rate_of(config: &Config) -> usize {
+    usize::try_from(config.limits.card_bytes_per_second).unwrap_or(usize::MAX)
 }
 
 pub(crate) fn index_config(config: &Config) -> IndexConfig {

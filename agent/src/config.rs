@@ -23,6 +23,8 @@ const MAX_STREAMS: usize = 32;
 /// What a server takes of the name of a link.
 const MAX_LINK_BYTES: usize = 64;
 const MAX_CHUNK_BYTES: u64 = MAX_PAYLOAD_BYTES as u64;
+/// Slower, a chunk would take longer than anybody waits for it.
+const MIN_CARD_RATE: u64 = 65_536;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -150,6 +152,9 @@ pub struct Card {
     /// Do nothing on the root while no other file system is mounted there.
     #[serde(default = "yes")]
     pub require_mount: bool,
+    /// A recorder writes to it meanwhile: its memory is spared and its turn comes first.
+    #[serde(default = "yes")]
+    pub spare_recorder: bool,
 }
 
 impl Card {
@@ -238,6 +243,9 @@ pub struct Limits {
     pub max_chunk_bytes: u64,
     /// Over all transfers; 0: no limit.
     pub max_bytes_per_second: u64,
+    /// Of recordings, for whatever purpose; 0: no limit.
+    #[serde(deserialize_with = "card_rate")]
+    pub card_bytes_per_second: u64,
 }
 
 /// How people and recorders reach the running agent.
@@ -251,7 +259,12 @@ pub struct Diagnosis {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_open_transfers: 4, max_chunk_bytes: MAX_CHUNK_BYTES, max_bytes_per_second: 0 }
+        Limits {
+            max_open_transfers: 4,
+            max_chunk_bytes: MAX_CHUNK_BYTES,
+            max_bytes_per_second: 0,
+            card_bytes_per_second: 0,
+        }
     }
 }
 
@@ -427,6 +440,15 @@ where
         return Err(D::Error::custom(format!("{number} is not allowed: give {MIN} to {MAX}")));
     }
     Ok(number)
+}
+
+fn card_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        rate @ (0 | MIN_CARD_RATE..) => Ok(rate),
+        rate => Err(D::Error::custom(format!(
+            "{rate} is not allowed: give 0 for no limit, or at least {MIN_CARD_RATE}"
+        ))),
+    }
 }
 
 fn streams<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stream>, D::Error> {

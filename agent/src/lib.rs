@@ -1,6 +1,6 @@
 //! The agent: tells the server what a card holds, and serves ranges of it.
 //!
-//! In the order of the data: `card` owns the index and reads, `advertise` decides what of its coverage is
+//! In the order of the data: `card` owns the index and reads, with `courtesy` to the recorder, `advertise` decides what of its coverage is
 //! told when, [`permit`] what servers may have, `serve` which bytes are sent next, and [`conversation`] makes of
 //! these all that a device says and does; it is pure. `session` connects it to the card and the `link`, and `agent`
 //! makes one link after the other; [`heartbeat`] is fed as they go round. It never writes to the card outside the
@@ -15,6 +15,7 @@ mod card;
 mod clock;
 pub mod config;
 pub mod conversation;
+mod courtesy;
 pub mod diagnosis;
 pub mod heartbeat;
 pub mod index_command;

@@ -114,6 +114,7 @@ impl Device {
     pub fn reconfigure(&mut self, config: Config) {
         let boot = self.conversation.boot();
         self.conversation.reconfigure(profile(&config, boot), clock::boottime());
+        self.card.reconfigure(&config);
         self.config = config;
     }
 

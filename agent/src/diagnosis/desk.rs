@@ -155,6 +155,16 @@ pub struct CardFacts {
     pub unwatched: Option<String>,
     /// How far the clock is off at most, where a time service vouches for it.
     pub synchronised: Option<Duration>,
+    /// By a running agent.
+    pub reads: Option<CardReads>,
+}
+
+/// What was read of recordings since the start, and how fast they may be.
+#[derive(Clone, Copy, Debug)]
+pub struct CardReads {
+    pub bytes: u64,
+    /// 0: no limit.
+    pub limit_bytes_per_second: u64,
 }
 
 impl CardFacts {
@@ -178,6 +188,7 @@ impl CardFacts {
             swept_at,
             unwatched: None,
             synchronised: None,
+            reads: None,
         }
     }
 }

@@ -43,7 +43,7 @@ use status::Status;
 
 pub use configuration::{Configuration, Origin};
 pub(crate) use desk::Inspection;
-pub use desk::{CardFacts, Desk};
+pub use desk::{CardFacts, CardReads, Desk};
 pub use log::LogRing;
 pub use socket::{Socket, SocketError};
 

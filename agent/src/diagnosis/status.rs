@@ -88,6 +88,9 @@ pub struct CardStatus {
     /// How old this word of the card's thread is; many seconds, where the card lets go of nobody.
     pub seen_s_ago: Option<f64>,
     pub hangs: bool,
+    /// Of recordings, since the start; and how fast they may be, 0 where nothing is said of that.
+    pub read_bytes: Option<u64>,
+    pub read_limit_bytes_per_second: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -168,6 +171,7 @@ impl Status {
     pub fn at_rest(config: &Config, card: Option<CardFacts>, views: &Views) -> Status {
         let (now, _) = shown();
         let seen_s_ago = card.as_ref().map(|card| seconds_since(now, card.at));
+        let reads = card.as_ref().and_then(|card| card.reads);
         Status {
             kind: "status",
             device: config.device.to_string(),
@@ -184,6 +188,8 @@ impl Status {
                 mount: card.as_ref().and_then(|card| card.mount.clone()),
                 seen_s_ago,
                 hangs: seen_s_ago.is_some_and(|seconds| seconds > CARD_HANGS_AFTER_S),
+                read_bytes: reads.map(|reads| reads.bytes),
+                read_limit_bytes_per_second: reads.map(|reads| reads.limit_bytes_per_second),
             },
             index: IndexStatus::of(now, config, card.as_ref(), views),
             serving: None,
@@ -341,6 +347,14 @@ impl CardStatus {
             }
         };
         labelled("card", &text, out)?;
+        if let (Some(bytes), Some(limit)) = (self.read_bytes, self.read_limit_bytes_per_second) {
+            let limit = match limit {
+                0 => "as fast as it is asked".to_owned(),
+                limit => format!("no more than {}/s", size_of(limit)),
+            };
+            let text = format!("{} read of it since the start, {limit}", size_of(bytes));
+            labelled("", &text, out)?;
+        }
         match self.seen_s_ago {
             None if self.hangs => labelled("", "HANGS: it was not even looked at", out),
             Some(ago) if self.hangs => {

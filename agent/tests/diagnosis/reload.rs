@@ -58,6 +58,25 @@ fn what_needs_a_restart_is_said_and_the_rest_is_taken_over() {
 }
 
 #[test]
+fn how_fast_the_card_may_be_read_is_taken_over_upon_a_hangup_and_shown() {
+    let rig = Rig::new(nobody());
+    let limit = |rate: u64| format!("limits.card_bytes_per_second = {rate}");
+    rig.configure(nobody(), &limit(100_000));
+    let running = rig.run();
+    let key = "read_limit_bytes_per_second";
+    rig.wait_for("limited", |status| {
+        status["card"][key] == 100_000 && status["card"]["read_bytes"].as_u64().unwrap() > 0
+    });
+    let text = rig.ask(&["status"]).out;
+    assert!(text.contains("read of it since the start, no more than 97.7 KiB/s"), "{text}");
+    rig.configure(nobody(), &limit(0));
+    running.signal("HUP");
+    rig.wait_for("free", |status| status["card"][key] == 0);
+    let text = rig.ask(&["status"]).out;
+    assert!(text.contains("as fast as it is asked"), "{text}");
+}
+
+#[test]
 fn an_invalid_file_leaves_the_old_one_in_force_and_is_shown_with_the_reason() {
     let broker = Broker::open();
     let rig = Rig::new(broker.port);

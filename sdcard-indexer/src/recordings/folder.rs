@@ -21,6 +21,15 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// As [`Recordings::open`].
+    pub(super) fn open_file(&self, name: &Path) -> io::Result<File> {
+        let file = open_for_reading(&self.root.join(name))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(file)
+    }
+
     fn tell(&self, found: Found, tell: &mut dyn FnMut(Listed)) {
         match found {
             Found::Directory(name) => tell(Listed::Directory(name)),
@@ -77,11 +86,7 @@ impl Recordings for Folder {
     }
 
     fn open(&self, name: &Path) -> io::Result<Box<dyn OpenRecording>> {
-        let file = open_for_reading(&self.root.join(name))?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Box::new(file))
+        Ok(Box::new(self.open_file(name)?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where recordings lie: the one door between the index and whatever keeps them.
 //!
-//! [`Folder`], a directory tree with a file for each recording, is the ordinary store. A maker whose recorder
+//! [`Folder`], a directory tree with a file for each recording, is the ordinary store; [`Sparing`] is the same beside a
+//! recorder whose memory is not to be taken. A maker whose recorder
 //! keeps them otherwise (extents in big preallocated files, a database of its own) implements [`Recordings`]
 //! and hands it to [`crate::index::Index::open_with`]; `examples/ring_store.rs` does so from top to bottom.
 //! Everything else, from tiers and the log to cutting and digests, is then the same code.
@@ -32,6 +33,7 @@
 //!   says so, and nothing there is taken for gone.
 
 mod folder;
+mod sparing;
 
 use std::fmt;
 use std::io;
@@ -43,6 +45,7 @@ use crate::segment::FileStamp;
 use crate::watch::Hint;
 
 pub use folder::Folder;
+pub use sparing::Sparing;
 
 /// The recordings of one stream. What is promised on either side stands at the head of this module.
 pub trait Recordings: fmt::Debug + Send {
