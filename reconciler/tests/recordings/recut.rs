@@ -11,8 +11,9 @@ use reconciler::recut::{
     Cut, Exchanged, Left, Places, Recut, RecutState, as_recorded, copy_of, exchange, place_of,
     restore,
 };
-use reconciler::seam::{Edge, Handover};
+use reconciler::seam::{Edge, FramePlace, Handover};
 use reconciler::timeline::Recorder;
+use sdcard_indexer::container::{Sample, samples};
 
 /// An archive with a live recording that breaks off at 7.4 s, the card's piece from 7 s on, and the live one from 13 s.
 struct Scene {
@@ -182,8 +183,15 @@ fn a_recording_that_ends_with_the_piece_or_is_no_mp4_is_left_as_it_is() {
     let (piece, handover) = scene.met();
     let by_time = Handover { to_the_frame: false, ..handover };
     assert!(matches!(place_of(&scene.live, &piece, &by_time), Err(Left::NotExact)));
-    let elsewhere = Handover { live: handover.live - 1, ..handover };
+    let mut live = std::fs::File::open(&scene.live).unwrap();
+    let bytes = live.metadata().unwrap().len();
+    let frames = samples(&mut live, bytes).unwrap().map(Result::unwrap);
+    let frames: Vec<Sample> = frames.filter(|sample| sample.track == 0).collect();
+    let number = handover.live.number_in(frames.iter());
+    let before = FramePlace::numbered(number - 1, frames.iter());
+    assert_eq!(before.number_in(frames.iter()), number - 1);
+    let elsewhere = Handover { live: before, ..handover };
     assert!(matches!(place_of(&scene.live, &piece, &elsewhere), Err(Left::NotEqual)));
-    let at_the_end = Handover { live: 185, ..handover };
+    let at_the_end = Handover { live: FramePlace::END, ..handover };
     assert!(matches!(place_of(&scene.live, &piece, &at_the_end), Err(Left::NothingToCut)));
 }
