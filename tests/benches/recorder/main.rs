@@ -166,7 +166,4 @@ fn show(name: &str, waits: &Waits, alone: &Waits, served: Option<f64>) {
     let ratios = [p50 / base[0], p99 / base[1], most / base[2]].map(|ratio| format!("{ratio:.2}"));
     let served = served.map_or(String::new(), |rate| format!("{rate:.1}"));
     println!("{name:<32}{p50:>8.1}{p99:>8.1}{most:>8.1}{:>22}{served:>8}", ratios.join(", "));
-    if waits.count() < 100 {
-        println!("  {} fragments: p99 is the longest", waits.count());
-    }
 }

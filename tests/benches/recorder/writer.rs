@@ -48,10 +48,6 @@ impl Waits {
         Ok(Waits(waits))
     }
 
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// So many of a hundred were no longer.
     pub fn percentile(&self, percent: usize) -> Duration {
         let last = self.0.len().saturating_sub(1);
