@@ -3,6 +3,8 @@
 //! What serde reads is checked where it is read, so that a complaint can name the line. Nothing here
 //! touches anything but the file itself.
 
+mod written;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +16,7 @@ use protocol::message::{DeviceId, DeviceLimits};
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::layout::{Layout, LayoutConfig};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use crate::permit::Permit;
 
@@ -35,7 +37,7 @@ pub enum ConfigError {
     Parse { path: PathBuf, source: Box<toml::de::Error> },
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub device: DeviceId,
@@ -58,32 +60,28 @@ pub struct Config {
     pub streams: Vec<Stream>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
     pub url: BrokerUrl,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Holds the password alone; a final newline does not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
     /// Needed with `mqtts://`, and only with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
 
 /// Files in PEM.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// Who may have signed the broker's certificate; the system's own list is not looked at.
     pub ca_file: PathBuf,
     /// What the device shows the broker.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientCertificate>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientCertificate {
     pub cert_file: PathBuf,
@@ -104,15 +102,15 @@ fn broker<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Broker, D::Error
 }
 
 /// What a server is told of how the device reaches it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     pub link: LinkName,
 }
 
 /// `auto`, or what the link is called whatever the system says.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub enum LinkName {
     #[default]
     Auto,
@@ -133,21 +131,20 @@ impl TryFrom<String> for LinkName {
     }
 }
 
-impl From<LinkName> for String {
-    fn from(link: LinkName) -> String {
-        match link {
-            LinkName::Auto => "auto".to_owned(),
+impl LinkName {
+    fn as_str(&self) -> &str {
+        match self {
+            LinkName::Auto => "auto",
             LinkName::Own(name) => name,
         }
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
     pub root: PathBuf,
     /// Default: `.gapless` below the root.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// Do nothing on the root while no other file system is mounted there.
     #[serde(default = "yes")]
@@ -166,7 +163,7 @@ impl Card {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Index {
     /// Segments that follow one another within this are one range.
@@ -208,7 +205,7 @@ impl Index {
 }
 
 /// How the recorders' clock is judged, which is the device's own.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clock {
     pub believe: Believe,
@@ -216,7 +213,7 @@ pub struct Clock {
     pub synchronised_file: PathBuf,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Believe {
     /// What names say, whatever the clock does: for cards that another device records.
@@ -234,7 +231,7 @@ impl Default for Clock {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     #[serde(deserialize_with = "between::<_, 1, 64>")]
@@ -249,11 +246,10 @@ pub struct Limits {
 }
 
 /// How people and recorders reach the running agent.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Diagnosis {
     /// Default: `/run/gapless-agent/DEVICE.socket`; empty: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
 }
 
@@ -280,8 +276,8 @@ impl From<&Limits> for DeviceLimits {
 }
 
 /// Where one encoder output is recorded, and how its files are named.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "WrittenStream", into = "WrittenStream")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "WrittenStream")]
 pub struct Stream {
     pub id: StreamId,
     /// Below the card's root.
@@ -290,18 +286,18 @@ pub struct Stream {
 }
 
 /// A stream as it stands in the file: `[[stream]]` with the keys of [`LayoutConfig`] beside its own.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenStream {
     id: StreamId,
     path: PathBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     layout: Option<sdcard_indexer::layout::Preset>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     template: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     time_zone: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     camera: Option<String>,
 }
 
@@ -323,16 +319,9 @@ impl TryFrom<WrittenStream> for Stream {
     }
 }
 
-impl From<Stream> for WrittenStream {
-    fn from(stream: Stream) -> Self {
-        let LayoutConfig { layout, template, time_zone, camera } = stream.layout.into();
-        WrittenStream { id: stream.id, path: stream.path, layout, template, time_zone, camera }
-    }
-}
-
 /// `mqtt://host[:port]`, or `mqtts://` in a build with the feature `tls`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub struct BrokerUrl {
     pub tls: bool,
     /// A name or an address; an IPv6 address in its brackets.
@@ -388,12 +377,6 @@ impl TryFrom<String> for BrokerUrl {
     }
 }
 
-impl From<BrokerUrl> for String {
-    fn from(url: BrokerUrl) -> String {
-        url.to_string()
-    }
-}
-
 impl std::fmt::Display for BrokerUrl {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.tls { "mqtts" } else { "mqtt" };
@@ -420,10 +403,13 @@ impl Config {
 
     /// The whole configuration with every default filled in; reads back as the same.
     pub fn effective(&self) -> String {
-        let mut config = self.clone();
-        config.diagnosis.socket = Some(config.socket().unwrap_or_default());
-        config.card.state_dir = Some(config.card.state_dir());
-        toml::to_string(&config).expect("every part of a configuration has a TOML form")
+        written::sections(self).map(|(_, lines)| lines).concat()
+    }
+
+    /// The top-level keys in which two configurations differ, defaults filled in.
+    pub fn differences(&self, other: &Config) -> Vec<&'static str> {
+        let both = written::sections(self).into_iter().zip(written::sections(other));
+        both.filter(|(one, other)| one != other).map(|((key, _), _)| key).collect()
     }
 }
 

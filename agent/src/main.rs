@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent::diagnosis::{self, Desk, Origin, Socket};
+use agent::diagnosis::{self, Desk, Logger, Origin, Socket};
 use agent::heartbeat::{BEAT_EVERY, Heartbeat};
 use agent::{Config, Seen, Status, Vitals};
 use lexopt::prelude::*;
@@ -55,6 +55,10 @@ The smallest configuration:
 exit code: 0 done, 1 failure, 2 wrong usage or configuration
 ";
 
+const SMALL: &str = "
+This build is a small one: without doctor, tap and bundle.
+";
+
 /// Wrong usage or configuration.
 const EXIT_USAGE: u8 = 2;
 /// A watchdog is fed so many times within its patience: what takes long has three quarters of it.
@@ -88,7 +92,7 @@ fn main() -> ExitCode {
     else {
         match command {
             Command::Version => println!("gapless-agent {}", env!("CARGO_PKG_VERSION")),
-            _ => print!("{HELP}"),
+            _ => print!("{HELP}{}", if cfg!(feature = "support") { "" } else { SMALL }),
         }
         return ExitCode::SUCCESS;
     };
@@ -155,7 +159,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
 fn run(config: Config, path: PathBuf, verbose: bool) -> anyhow::Result<()> {
     let level = if verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
     let desk = Desk::default();
-    tracing_subscriber::fmt().with_writer(desk.log().clone()).with_max_level(level).init();
+    tracing::subscriber::set_global_default(Logger::new(desk.log().clone(), level))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =

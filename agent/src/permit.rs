@@ -8,12 +8,12 @@ use std::time::Duration;
 use protocol::message::ServerId;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::time::{TimeRange, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// `[serve]` of the configuration; by default everything, to everybody whom the broker lets ask.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Permit {
     /// Who is listened to; nobody named: every server.

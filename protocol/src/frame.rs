@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use sdcard_indexer::checksum::crc32;
+
 use crate::PROTOCOL_VERSION;
 use crate::envelope::{self, DecodeError, Kind};
 use crate::message::TransferId;
@@ -140,8 +142,5 @@ impl Header {
 }
 
 fn checksum(header: &[u8], payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(header);
-    hasher.update(payload);
-    hasher.finalize()
+    crc32(&[header, payload])
 }

@@ -10,6 +10,7 @@
 //! [`watch`] says where to look again, [`coverage`] is what is held, [`cut`] is how a range of it is taken,
 //! [`digest`] proves that it is what was recorded.
 
+pub mod checksum;
 pub mod clock;
 pub mod container;
 pub mod coverage;

@@ -5,8 +5,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use jiff::Zoned;
 use jiff::tz::TimeZone;
-use jiff::{SpanRound, Unit, Zoned};
 
 use crate::time::Timestamp;
 
@@ -17,27 +17,33 @@ pub fn zoned(instant: Timestamp) -> Zoned {
 
 /// `2026-11-23 10:00:05`, in UTC.
 pub fn second_of(instant: Timestamp) -> String {
-    zoned(instant).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    let text = instant.to_string();
+    text.chars().take("2026-11-23T10:00:05".len()).collect::<String>().replace('T', " ")
 }
 
 /// `10:00:05.120`, in UTC.
 pub fn time_of(instant: Timestamp) -> String {
-    let rounded = zoned(instant).round(Unit::Millisecond).unwrap_or_else(|_| zoned(instant));
-    rounded.strftime("%H:%M:%S.%3f").to_string()
+    let millis = instant.as_nanos().saturating_add(500_000).div_euclid(1_000_000);
+    let of_day = millis.rem_euclid(86_400_000);
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    format!("{hour:02}:{minute:02}:{:02}.{:03}", of_day / 1_000 % 60, of_day % 1_000)
 }
 
 /// `45s 120ms`, `1m 40s`, `8h`, `3d 4h`: at most two units, never more than ten columns.
 pub fn length_of(duration: Duration) -> String {
-    let (largest, smallest) = match duration.as_secs() {
-        0..60 => (Unit::Second, Unit::Millisecond),
-        60..3_600 => (Unit::Minute, Unit::Second),
-        3_600..172_800 => (Unit::Hour, Unit::Minute),
-        _ => (Unit::Day, Unit::Hour),
+    let ((large, unit), (small, part)) = match duration.as_secs() {
+        0..60 => ((1_000, "s"), (1, "ms")),
+        60..3_600 => ((60_000, "m"), (1_000, "s")),
+        3_600..172_800 => ((3_600_000, "h"), (60_000, "m")),
+        _ => ((86_400_000, "d"), (3_600_000, "h")),
     };
-    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let balanced = SpanRound::new().largest(largest).smallest(smallest).days_are_24_hours();
-    let span = jiff::Span::new().try_milliseconds(millis).and_then(|span| span.round(balanced));
-    span.map_or_else(|_| format!("{} s", duration.as_secs()), |span| format!("{span:#}"))
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).saturating_add(small / 2);
+    let (whole, rest) = (millis / large, millis % large / small);
+    match (whole, rest) {
+        (0, 1..) => format!("{rest}{part}"),
+        (_, 0) => format!("{whole}{unit}"),
+        _ => format!("{whole}{unit} {rest}{part}"),
+    }
 }
 
 /// `999 B`, `12.3 MiB`: never more than ten columns.
@@ -94,6 +100,21 @@ mod tests {
         assert_eq!(length_of(Duration::from_secs(8 * 3600)), "8h");
         assert_eq!(length_of(Duration::from_secs(400_000)), "4d 15h");
         assert_eq!(length_of(Duration::ZERO), "0s");
+        assert_eq!(length_of(Duration::from_millis(120)), "120ms");
+        assert_eq!(length_of(Duration::from_millis(3_599_500)), "60m");
+        assert_eq!(length_of(Duration::from_secs(172_799)), "48h");
+    }
+
+    #[test]
+    fn instants_are_told_to_the_second_or_rounded_to_the_millisecond() {
+        let instant: Timestamp = "2026-11-23T23:59:59.9996Z".parse().unwrap();
+        assert_eq!(second_of(instant), "2026-11-23 23:59:59");
+        assert_eq!(time_of(instant), "00:00:00.000");
+        let before_1970: Timestamp = "1969-12-31T10:00:05.12Z".parse().unwrap();
+        assert_eq!(second_of(before_1970), "1969-12-31 10:00:05");
+        assert_eq!(time_of(before_1970), "10:00:05.120");
+        assert_eq!(second_of(Timestamp::MIN).len(), 19);
+        assert_eq!(second_of(Timestamp::MAX).len(), 19);
     }
 
     #[test]

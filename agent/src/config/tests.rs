@@ -45,6 +45,86 @@ fn the_smallest_configuration_prints_with_every_default_and_reads_back() {
 }
 
 #[test]
+fn a_configuration_with_every_key_prints_what_reads_back_as_the_same() {
+    let every = r#"device = "cam-7"
+[broker]
+url = "mqtt://[::1]:1884"
+username = "öbb \"7\" \\ \u0007"
+password_file = "/etc/gapless/pass word"
+[network]
+link = "wlan\\0"
+[card]
+root = "/mnt/card"
+state_dir = "/var/lib/gapless"
+require_mount = false
+[index]
+join_tolerance_ms = 1
+seal_after_seconds = 2
+sweep_every_seconds = 30
+seal_digest = false
+[clock]
+believe = "synchronised"
+synchronised_file = "/run/time"
+[limits]
+max_open_transfers = 5
+max_chunk_bytes = 2048
+max_bytes_per_second = 7
+[diagnosis]
+socket = ""
+[serve]
+servers = ["depot", "other"]
+streams = ["main"]
+max_age_hours = 72
+[[stream]]
+id = "main"
+path = "a/b"
+template = "%F/%H-%M-%S.mp4"
+time_zone = "+02:00"
+[[stream]]
+id = "sub"
+path = "c"
+layout = "frigate"
+camera = "door"
+"#;
+    let printed = toml::from_str::<Config>(every).unwrap().effective();
+    let tables = |text: &str| text.parse::<toml::Table>().unwrap();
+    assert_eq!(tables(&printed), tables(every));
+}
+
+#[test]
+fn every_preset_and_belief_is_printed_by_the_name_it_is_read_by() {
+    for preset in sdcard_indexer::layout::Preset::ALL {
+        let has_cameras = preset.templates().iter().any(|one| one.contains("{camera}"));
+        let camera = if has_cameras { "camera = \"door\"\n" } else { "" };
+        let mut text = SMALLEST.replace("mediamtx", preset.name()) + camera;
+        if preset.is_always_utc() {
+            text = text.replace("time_zone = \"Europe/Berlin\"\n", "");
+        }
+        let layout = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            (LayoutConfig::from(config.streams[0].layout.clone()), config.effective())
+        };
+        let (written, printed) = layout(&text);
+        assert_eq!(layout(&printed), (written, printed.clone()));
+    }
+    for believe in ["names", "plausible", "synchronised"] {
+        let text = SMALLEST.replace("[card]", &format!("[clock]\nbelieve = \"{believe}\"\n[card]"));
+        let config: Config = toml::from_str(&text).unwrap();
+        assert!(config.effective().contains(&format!("believe = \"{believe}\"")));
+    }
+}
+
+#[test]
+fn two_configurations_differ_in_the_keys_whose_values_do() {
+    let config: Config = toml::from_str(SMALLEST).unwrap();
+    let other = SMALLEST.replace("cam-7", "cam-8") + "[serve]\nmax_age_hours = 1\n";
+    let other: Config = toml::from_str(&other).unwrap();
+    assert_eq!(config.differences(&config), [""; 0]);
+    // Its socket is named after it.
+    assert_eq!(config.differences(&other), ["device", "diagnosis", "serve"]);
+}
+
+#[test]
 fn the_example_that_is_shipped_is_a_valid_configuration() {
     Config::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/agent.example.toml"))).unwrap();
 }

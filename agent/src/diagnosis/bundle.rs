@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,11 +69,8 @@ pub fn run(site: &Arc<Site>, output: Option<PathBuf>) -> Result<bool, DiagnosisE
 }
 
 fn pack<W: Write>(site: &Arc<Site>, folder: &str, out: W) -> io::Result<W> {
-    let mut archive = Archive {
-        tar: tar::Builder::new(out),
-        folder: folder.to_owned(),
-        secrets: Secrets::of(site.config_path()),
-    };
+    let secrets = Secrets::of(site.config_path());
+    let mut archive = Archive { out, folder: folder.to_owned(), secrets };
     archive.add("about.txt", &about(site))?;
     archive.add("config.toml", &configuration(site))?;
     for (name, wanted, as_json) in [
@@ -109,11 +107,12 @@ fn pack<W: Write>(site: &Arc<Site>, folder: &str, out: W) -> io::Result<W> {
             archive.add(&format!("agent/{what}"), &text)?;
         }
     }
-    archive.tar.into_inner()
+    archive.end()
 }
 
+/// A tar as POSIX has it (`ustar`).
 struct Archive<W: Write> {
-    tar: tar::Builder<W>,
+    out: W,
     folder: String,
     secrets: Secrets,
 }
@@ -121,14 +120,43 @@ struct Archive<W: Write> {
 impl<W: Write> Archive<W> {
     fn add(&mut self, name: &str, text: &str) -> io::Result<()> {
         let text = self.secrets.left_out_of(text);
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
         let seconds = clock::realtime().as_nanos().max(0) / 1_000_000_000;
-        header.set_mtime(u64::try_from(seconds).unwrap_or_default());
-        let path = format!("{}/{name}", self.folder);
-        self.tar.append_data(&mut header, path, text.as_bytes())
+        self.out.write_all(&header(&self.folder, name, text.len(), seconds))?;
+        self.out.write_all(text.as_bytes())?;
+        let padding = text.len().next_multiple_of(BLOCK) - text.len();
+        self.out.write_all(&[0; BLOCK][..padding])
     }
+
+    fn end(mut self) -> io::Result<W> {
+        self.out.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.out)
+    }
+}
+
+const BLOCK: usize = 512;
+
+/// Of a file that everybody may read, and nobody in particular owns. Names end where their fields do.
+fn header(folder: &str, name: &str, bytes: usize, seconds: i64) -> [u8; BLOCK] {
+    let mut header = [0; BLOCK];
+    let mut put = |field: Range<usize>, text: &str| {
+        let field = header.iter_mut().skip(field.start).take(field.len());
+        field.zip(text.bytes()).for_each(|(to, byte)| *to = byte);
+    };
+    put(0..100, name);
+    put(100..108, "0000644");
+    put(108..116, "0000000");
+    put(116..124, "0000000");
+    put(124..136, &format!("{bytes:011o}"));
+    put(136..148, &format!("{seconds:011o}"));
+    // What the sum counts in its own place.
+    put(148..156, "        ");
+    put(156..157, "0");
+    put(257..265, "ustar\x0000");
+    put(345..500, folder);
+    let sum: u32 = header.iter().copied().map(u32::from).sum();
+    let written = format!("{sum:06o}\0 ");
+    header.iter_mut().skip(148).zip(written.bytes()).for_each(|(to, byte)| *to = byte);
+    header
 }
 
 fn about(site: &Site) -> String {

@@ -33,6 +33,7 @@ pub fn ask(socket: &Path, question: &Question, out: &mut dyn Write) -> Result<()
     let absent = |source| Unanswered::Absent { path: path(), source };
     let mut stream = UnixStream::connect(socket).map_err(absent)?;
     let patience = match question.wanted {
+        #[cfg(feature = "support")]
         Wanted::Tap => None,
         Wanted::Segments => Some(CARD_PATIENCE),
         _ => Some(PATIENCE),

@@ -109,29 +109,20 @@ impl Configuration {
         let mut merged = self.in_force.clone();
         (merged.broker, merged.network) = (written.broker.clone(), written.network.clone());
         merged.limits = written.limits.clone();
-        let changed = differences(&self.in_force, &written);
-        let (at_once, needs_restart): (Vec<String>, Vec<String>) =
-            changed.into_iter().partition(|key| AT_ONCE.contains(&key.as_str()));
+        let changed = self.in_force.differences(&written);
+        let (at_once, needs_restart): (Vec<&str>, Vec<&str>) =
+            changed.into_iter().partition(|key| AT_ONCE.contains(key));
         tracing::info!(taken_over = ?at_once, ?needs_restart, "the configuration was read again");
         let in_force = Arc::new(merged.clone());
         self.desk.set_configuration(|facts| {
             facts.error = None;
-            facts.needs_restart = needs_restart;
+            facts.needs_restart = needs_restart.into_iter().map(str::to_owned).collect();
             facts.loaded_at = Some(clock::boottime());
             facts.config = Some(in_force);
         });
         self.in_force = merged.clone();
         (!at_once.is_empty()).then_some(merged)
     }
-}
-
-/// The top-level keys in which two configurations differ, defaults filled in.
-fn differences(one: &Config, other: &Config) -> Vec<String> {
-    let table = |config: &Config| config.effective().parse::<toml::Table>().unwrap_or_default();
-    let (one, other) = (table(one), table(other));
-    let differs = |key: &&String| one.get(*key) != other.get(*key);
-    let all: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    all.into_iter().filter(differs).cloned().collect()
 }
 
 #[cfg(test)]

@@ -18,11 +18,14 @@ use sdcard_indexer::log::Day;
 use sdcard_indexer::readable::explain;
 use sdcard_indexer::segment::Segment;
 use sdcard_indexer::time::{TimeRange, Timestamp};
-use tokio::sync::{broadcast, oneshot, watch};
+#[cfg(feature = "support")]
+use tokio::sync::broadcast;
+use tokio::sync::{oneshot, watch};
 
 use super::closed::Closed;
 use super::log::LogRing;
 use super::mount::Mount;
+#[cfg(feature = "support")]
 use super::tap::{Direction, Tapped};
 use crate::advertise::Views;
 use crate::clock;
@@ -34,6 +37,7 @@ const MAX_CLOSED: usize = 64;
 /// Questions for the card's thread that may wait.
 const MAX_INSPECTIONS: usize = 4;
 /// Messages that a watcher may be behind.
+#[cfg(feature = "support")]
 const MAX_TAPPED: usize = 128;
 /// The rate is that of so many seconds.
 const RATE_SECONDS: usize = 10;
@@ -51,6 +55,7 @@ struct Shared {
     views: OnceLock<watch::Receiver<Views>>,
     configuration: Mutex<ConfigurationFacts>,
     errands: Mutex<Errands>,
+    #[cfg(feature = "support")]
     tap: broadcast::Sender<Arc<Tapped>>,
     log: LogRing,
 }
@@ -65,6 +70,7 @@ impl Default for Shared {
             views: OnceLock::new(),
             configuration: Mutex::default(),
             errands: Mutex::default(),
+            #[cfg(feature = "support")]
             tap: broadcast::Sender::new(MAX_TAPPED),
             log: LogRing::default(),
         }
@@ -260,6 +266,7 @@ impl Desk {
     }
 
     /// What is said and heard from now on.
+    #[cfg(feature = "support")]
     pub fn watch(&self) -> broadcast::Receiver<Arc<Tapped>> {
         self.0.tap.subscribe()
     }
@@ -357,7 +364,9 @@ impl Desk {
         }
     }
 
+    #[cfg_attr(not(feature = "support"), allow(unused_variables, reason = "nobody can watch"))]
     pub(crate) fn heard(&self, topic: &str, payload: &[u8]) {
+        #[cfg(feature = "support")]
         self.tap(Direction::In, || topic.to_owned(), payload);
     }
 
@@ -365,10 +374,12 @@ impl Desk {
         if let protocol::topic::Topic::Data(..) = topic {
             held(&self.0.traffic).sent(clock::boottime(), payload.len() as u64);
         }
+        #[cfg(feature = "support")]
         self.tap(Direction::Out, || topic.to_string(), payload);
     }
 
     /// Costs nothing while nobody watches.
+    #[cfg(feature = "support")]
     fn tap(&self, direction: Direction, topic: impl FnOnce() -> String, payload: &[u8]) {
         if self.0.tap.receiver_count() > 0 {
             let tapped = Tapped::of(clock::realtime(), direction, topic(), payload);

@@ -5,8 +5,11 @@ pub fn of(command: &str) -> String {
         "status" => STATUS,
         "coverage" => COVERAGE,
         "segments" => SEGMENTS,
+        #[cfg(feature = "support")]
         "doctor" => DOCTOR,
+        #[cfg(feature = "support")]
         "tap" => TAP,
+        #[cfg(feature = "support")]
         "bundle" => BUNDLE,
         "closed" => CLOSED,
         _ => LOG,
@@ -72,6 +75,7 @@ usage: gapless-agent segments [--stream ID] [--from TIME] [--to TIME]
 exit code: 0 done, 1 it cannot be told, 2 wrong usage or configuration
 ";
 
+#[cfg(feature = "support")]
 const DOCTOR: &str = "\
 gapless-agent doctor: tries everything that an agent needs, one after the other.
 
@@ -93,6 +97,7 @@ the recorder uses. Nothing is written to the card.
 exit code: 0 nothing failed, 1 something did, 2 wrong usage
 ";
 
+#[cfg(feature = "support")]
 const TAP: &str = "\
 gapless-agent tap: what the running agent hears and says, as it happens.
 
@@ -112,6 +117,7 @@ slowly is told how many messages were not shown. Ctrl-C ends it.
 exit code: 0 done, 1 no agent answers, 2 wrong usage
 ";
 
+#[cfg(feature = "support")]
 const BUNDLE: &str = "\
 gapless-agent bundle: all that somebody who helps from afar wants to see.
 

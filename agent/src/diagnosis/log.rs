@@ -1,15 +1,25 @@
-//! The last lines that an agent logged, for whoever comes later: it logs to no file, and never to the card.
+//! What an agent logs: lines on standard error, and the last of them for whoever comes later. It logs to no file, and
+//! never to the card.
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::fmt::MakeWriter;
+use sdcard_indexer::readable::explain;
+use sdcard_indexer::time::Timestamp;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::clock;
 
 const MAX_BYTES: usize = 32 * 1024;
 const MAX_LINE_BYTES: usize = 1_024;
 
-/// Keeps what is written to it, and passes all of it on to standard error.
+/// Its last lines.
 #[derive(Clone, Debug, Default)]
 pub struct LogRing(Arc<Mutex<Lines>>);
 
@@ -47,30 +57,98 @@ fn beginning(line: &str) -> &str {
     &line[..end.unwrap_or(0)]
 }
 
-/// The subscriber hands over one whole event at a time.
-impl Write for &LogRing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.keep(&String::from_utf8_lossy(bytes));
-        io::stderr().write_all(bytes)?;
-        Ok(bytes.len())
-    }
+/// Makes a line of each event: when, how grave, in which room, what, and with what about it. There are no spans.
+#[derive(Debug)]
+pub struct Logger {
+    ring: LogRing,
+    most: Level,
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+impl Logger {
+    pub fn new(ring: LogRing, most: Level) -> Self {
+        Logger { ring, most }
     }
 }
 
-impl<'a> MakeWriter<'a> for LogRing {
-    type Writer = &'a LogRing;
+impl Subscriber for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.most
+    }
 
-    fn make_writer(&'a self) -> Self::Writer {
-        self
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.most))
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let nanos = clock::realtime().as_nanos();
+        let to_the_microsecond = Timestamp::from_nanos(nanos - nanos.rem_euclid(1_000));
+        let metadata = event.metadata();
+        let mut line =
+            Line(format!("{to_the_microsecond} {:>5} {}:", metadata.level(), metadata.target()));
+        event.record(&mut line);
+        // Names of files may hold anything, and are read on terminals.
+        let mut line = line.0.replace(char::is_control, " ");
+        self.ring.keep(&line);
+        line.push('\n');
+        // Where nobody can be told any more, there is nobody to complain to.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Into a string: never fails.
+        let _ = match field.name() {
+            "message" => write!(self.0, " {value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+
+    fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{}", explain(error)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_with_all_that_it_tells_and_the_graver_ones_only() {
+        let ring = LogRing::default();
+        let logger = Logger::new(ring.clone(), Level::INFO);
+        tracing::subscriber::with_default(logger, || {
+            let error: Box<dyn Error> = Box::new(io::Error::other("no\nroom"));
+            tracing::warn!(
+                error = &*error as &dyn Error,
+                path = "a b",
+                count = 3,
+                "not {}",
+                "kept"
+            );
+            tracing::debug!("what nobody wants");
+        });
+        let lines = ring.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let told =
+            " WARN agent::diagnosis::log::tests: not kept error=no room path=\"a b\" count=3";
+        assert!(lines[0].ends_with(told), "{lines:?}");
+        assert!(lines[0].starts_with("20") && lines[0].contains("Z "), "{lines:?}");
+    }
 
     #[test]
     fn the_newest_lines_are_kept_and_no_more_of_them_than_there_is_room_for() {

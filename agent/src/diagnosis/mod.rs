@@ -4,24 +4,29 @@
 //! (`question`); `status`, `coverage`, `segments` and `tap` are the answers, each as text within 80 columns and as
 //! JSON. Where no agent answers, `files` tells what the card and its index do, and writes nothing. `doctor` tries
 //! everything that an agent needs, `bundle` packs all of that for whoever helps. Recorders say `closed`, and
-//! `configuration` follows its file.
+//! `configuration` follows its file. `doctor`, `tap` and `bundle` are left out of builds without the feature `support`,
+//! which say so.
 
+#[cfg(feature = "support")]
 mod bundle;
 mod client;
 pub(crate) mod closed;
 mod configuration;
 mod coverage;
 mod desk;
+#[cfg(feature = "support")]
 mod doctor;
 mod files;
 mod help;
 mod log;
 mod mount;
 mod question;
+#[cfg(feature = "support")]
 mod secrets;
 mod segments;
 mod socket;
 mod status;
+#[cfg(feature = "support")]
 mod tap;
 
 use std::error::Error;
@@ -29,6 +34,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+#[cfg(feature = "support")]
 use std::sync::Arc;
 
 use sdcard_indexer::readable::explain;
@@ -44,12 +50,17 @@ use status::Status;
 pub use configuration::{Configuration, Origin};
 pub(crate) use desk::Inspection;
 pub use desk::{CardFacts, CardReads, Desk};
-pub use log::LogRing;
+pub use log::{LogRing, Logger};
 pub use socket::{Socket, SocketError};
 
 /// What [`run`] knows, as the first word of a command line.
 pub const COMMANDS: [&str; 8] =
     ["status", "coverage", "segments", "doctor", "tap", "bundle", "closed", "log"];
+
+/// What `support` holds of these, and what a build without it says of them.
+const SUPPORT: [&str; 3] = ["doctor", "tap", "bundle"];
+const LEFT_OUT: &str = "this is a small build, without doctor, tap and bundle; one with the feature `support` \
+                        has them, and its doctor and bundle can be run beside this agent, from /tmp";
 
 /// Where a configuration is looked for that is not named.
 const USUAL_CONFIG: &str = "/etc/gapless/agent.toml";
@@ -98,8 +109,12 @@ pub fn run(command: &str, arguments: lexopt::Parser) -> ExitCode {
     let wrong = |error: lexopt::Error| {
         complain(&format!("{error}; see gapless-agent {command} --help"), EXIT_USAGE)
     };
+    if !cfg!(feature = "support") && SUPPORT.contains(&command) {
+        return complain(&LEFT_OUT, EXIT_USAGE);
+    }
     let mut place = Place::default();
     let outcome = match command {
+        #[cfg(feature = "support")]
         "doctor" | "bundle" => {
             let options = match Options::parse(command, arguments, &mut place) {
                 Ok(options) => options,
@@ -160,8 +175,10 @@ enum DiagnosisError {
     Index(#[from] sdcard_indexer::index::IndexError),
     #[error("there is no stream `{0}` in the configuration")]
     UnknownStream(String),
+    #[cfg(feature = "support")]
     #[error("cannot write {path}")]
     Bundle { path: PathBuf, source: io::Error },
+    #[cfg(feature = "support")]
     #[error("cannot start")]
     Runtime(#[source] io::Error),
     #[error("cannot write the answer")]
@@ -169,12 +186,14 @@ enum DiagnosisError {
 }
 
 /// Options of the commands that are no questions.
+#[cfg(feature = "support")]
 #[derive(Default)]
 struct Options {
     as_json: bool,
     output: Option<PathBuf>,
 }
 
+#[cfg(feature = "support")]
 impl Options {
     fn parse(
         command: &str,
@@ -212,7 +231,9 @@ fn answered(site: &Site, question: &Question, out: &mut dyn Write) -> Result<boo
         },
     };
     match question.wanted {
-        Wanted::Tap | Wanted::Log | Wanted::Closed(_) => Err(unanswered.into()),
+        Wanted::Log | Wanted::Closed(_) => Err(unanswered.into()),
+        #[cfg(feature = "support")]
+        Wanted::Tap => Err(unanswered.into()),
         _ => {
             if !question.as_json {
                 eprintln!("gapless-agent: {unanswered}");

@@ -25,6 +25,7 @@ pub enum Wanted {
     Coverage,
     Segments,
     /// What is said and heard from now on, until one of both sides has enough.
+    #[cfg(feature = "support")]
     Tap,
     /// The last lines of the log.
     Log,
@@ -51,7 +52,10 @@ impl Question {
             "status" => Wanted::Status,
             "coverage" => Wanted::Coverage,
             "segments" => Wanted::Segments,
+            #[cfg(feature = "support")]
             "tap" => Wanted::Tap,
+            #[cfg(not(feature = "support"))]
+            "tap" => return Err(super::LEFT_OUT.into()),
             "log" => Wanted::Log,
             "closed" => Wanted::Closed(PathBuf::new()),
             _ => return Err(format!("`{}` is not known", word.escape_debug()).into()),
@@ -111,6 +115,7 @@ impl Question {
             Wanted::Status => "status".to_owned(),
             Wanted::Coverage => "coverage".to_owned(),
             Wanted::Segments => format!("segments --limit {}", self.limit),
+            #[cfg(feature = "support")]
             Wanted::Tap => "tap".to_owned(),
             Wanted::Log => "log".to_owned(),
             Wanted::Closed(path) => return format!("closed {}", path.display()),
@@ -153,6 +158,7 @@ mod tests {
             &["coverage", "--stream", "main", "--json"],
             &["segments", "--limit", "7", "--from", "2026-11-29T04:00:00Z"],
             &["segments", "--to", "2026-11-29T05:00:00+01:00", "--stream", "sub"],
+            #[cfg(feature = "support")]
             &["tap", "--json"],
             &["log"],
             &["closed", "/mnt/card/a b.mp4"],

@@ -15,9 +15,12 @@ use std::time::Duration;
 use sdcard_indexer::identity::StreamId;
 use sdcard_indexer::segment::Segment;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+#[cfg(feature = "support")]
+use tokio::io::Interest;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+#[cfg(feature = "support")]
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -28,12 +31,14 @@ use super::desk::{Desk, Inspection};
 use super::question::{Question, Wanted};
 use super::segments::Listing;
 use super::status::Status;
+#[cfg(feature = "support")]
 use super::tap::{missed_json, missed_text};
 use crate::config::Config;
 use crate::index_command::output::json_line;
 
 /// Connections at once; a further one is told so. The others wait for nobody who only watches.
 const MAX_CONNECTIONS: usize = 8;
+#[cfg(feature = "support")]
 const MAX_WATCHERS: usize = 2;
 /// Longer than the longest path.
 const MAX_LINE_BYTES: u64 = 4_352;
@@ -91,6 +96,7 @@ impl Socket {
     /// Answers until it is dropped.
     pub async fn serve(self, desk: Desk) -> std::convert::Infallible {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        #[cfg(feature = "support")]
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let mut connections = JoinSet::new();
         loop {
@@ -104,10 +110,14 @@ impl Socket {
                             });
                             continue;
                         };
-                        let (desk, watchers) = (desk.clone(), watchers.clone());
+                        let caller = Caller {
+                            desk: desk.clone(),
+                            #[cfg(feature = "support")]
+                            watchers: watchers.clone(),
+                        };
                         connections.spawn(async move {
                             // Whoever goes in the middle of an answer wants none.
-                            let _ = converse(stream, desk, watchers).await;
+                            let _ = converse(stream, caller).await;
                             drop(place);
                         });
                     }
@@ -135,7 +145,15 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-async fn converse(stream: UnixStream, desk: Desk, watchers: Arc<Semaphore>) -> io::Result<()> {
+/// What a connection is answered from.
+struct Caller {
+    desk: Desk,
+    #[cfg(feature = "support")]
+    watchers: Arc<Semaphore>,
+}
+
+async fn converse(stream: UnixStream, caller: Caller) -> io::Result<()> {
+    let desk = &caller.desk;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(512, reader);
     for _ in 0..MAX_LINES {
@@ -148,12 +166,13 @@ async fn converse(stream: UnixStream, desk: Desk, watchers: Arc<Semaphore>) -> i
             }
         };
         match question.wanted {
-            Wanted::Tap => match watchers.try_acquire() {
-                Ok(_place) => return watch(&mut writer, &desk, question.as_json).await,
+            #[cfg(feature = "support")]
+            Wanted::Tap => match caller.watchers.try_acquire() {
+                Ok(_place) => return watch(&mut writer, desk, question.as_json).await,
                 Err(_) => refuse(&mut writer, "too many watch already", question.as_json).await?,
             },
-            Wanted::Segments => tell_segments(&mut writer, &desk, &question).await?,
-            _ => answer(&mut writer, &desk, &question).await?,
+            Wanted::Segments => tell_segments(&mut writer, desk, &question).await?,
+            _ => answer(&mut writer, desk, &question).await?,
         }
     }
     Ok(())
@@ -288,6 +307,7 @@ async fn tell_segments(
 }
 
 /// Until the watcher goes, or is too slow to be sent anything at all.
+#[cfg(feature = "support")]
 async fn watch(writer: &mut OwnedWriteHalf, desk: &Desk, as_json: bool) -> io::Result<()> {
     let mut tapped = desk.watch();
     // So that nobody takes a device that says nothing for an agent that does not answer.

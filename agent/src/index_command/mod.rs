@@ -17,7 +17,9 @@ mod streams;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "support")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sdcard_indexer::index::{Index, IndexConfig, Problem};
@@ -105,6 +107,7 @@ pub fn run(arguments: lexopt::Parser) -> ExitCode {
 }
 
 /// `index fsck` of the card of a configuration, as text.
+#[cfg(feature = "support")]
 pub(crate) fn check(root: &Path, config: &Path, out: &mut dyn Write) -> Result<(), String> {
     let words = ["fsck".as_ref(), root.as_os_str(), "--config".as_ref(), config.as_os_str()];
     match arguments::parse(lexopt::Parser::from_args(words)) {

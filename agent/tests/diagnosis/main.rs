@@ -8,11 +8,13 @@
     reason = "clippy takes only `#[test]` functions for tests"
 )]
 
+#[cfg(feature = "support")]
 mod bundle;
 mod closed;
+#[cfg(feature = "support")]
 mod doctor;
 mod questions;
 mod reload;
 mod rig;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "support", feature = "tls"))]
 mod tls;

@@ -12,13 +12,24 @@ use crate::rig::{Broker, Rig, agent, assert_fits, nobody, over_socket, serve_tim
 const COMMANDS: [&str; 8] =
     ["status", "coverage", "segments", "doctor", "tap", "bundle", "closed", "log"];
 
+const SUPPORT: [&str; 3] = ["doctor", "tap", "bundle"];
+const HAS_SUPPORT: bool = cfg!(feature = "support");
+
 #[test]
 fn each_command_explains_itself() {
     let all = agent().arg("--help").output().unwrap();
     let all = String::from_utf8(all.stdout).unwrap();
     assert_fits(&all);
+    assert_eq!(all.contains("without doctor, tap and bundle"), !HAS_SUPPORT, "{all}");
     for command in COMMANDS {
         assert!(all.contains(command), "{all}");
+        if !HAS_SUPPORT && SUPPORT.contains(&command) {
+            let absent = agent().arg(command).output().unwrap();
+            assert_eq!((absent.status.code(), absent.stdout.len()), (Some(2), 0), "{command}");
+            let said = String::from_utf8(absent.stderr).unwrap();
+            assert!(said.contains("feature `support`") && said.contains("/tmp"), "{said}");
+            continue;
+        }
         let help = agent().args([command, "--help"]).output().unwrap();
         let text = String::from_utf8(help.stdout).unwrap();
         assert_eq!(help.status.code(), Some(0));
@@ -112,8 +123,8 @@ fn the_files_tell_the_same_as_the_agent_did_and_nothing_is_written_by_asking_the
         "{text:?}"
     );
     assert_eq!(content(&rig), before, "something was written");
-    for command in ["tap", "log"] {
-        let answer = ask(&[command]);
+    for command in if HAS_SUPPORT { &["tap", "log"][..] } else { &["log"] } {
+        let answer = ask(&[*command]);
         assert_eq!(answer.code, 1);
         assert!(answer.err.contains("no agent answers at"), "{}", answer.err);
     }
@@ -183,6 +194,7 @@ fn a_window_a_limit_and_a_stream_are_kept_to_and_an_unknown_one_is_told_with_tho
     check();
 }
 
+#[cfg(feature = "support")]
 #[test]
 fn what_is_heard_and_said_is_shown_as_it_happens_in_both_forms() {
     let broker = Broker::open();
@@ -222,6 +234,7 @@ fn what_is_heard_and_said_is_shown_as_it_happens_in_both_forms() {
 }
 
 /// Connects under the agent's id, upon which the broker throws the agent out.
+#[cfg(feature = "support")]
 fn take_over(port: u16) {
     let id = protocol::topic::agent_client_id(&crate::rig::DEVICE.parse().unwrap());
     let options = rumqttc::MqttOptions::new(id, "127.0.0.1", port);
@@ -239,6 +252,8 @@ fn the_socket_takes_short_lines_from_a_few_at_once_and_says_what_it_does_not_tak
         (&b"sing\n"[..], "error: `sing` is not known"),
         (b"status --config /etc/passwd\n", "error: "),
         (b"\n", "error: say `status`"),
+        #[cfg(not(feature = "support"))]
+        (b"tap\n", "error: this is a small build"),
         (b"\xff\xfe\x00\n", "error: "),
         (b"coverage --stream x --json\n", "{\"error\":"),
     ] {

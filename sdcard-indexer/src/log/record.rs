@@ -17,6 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::crc32;
 use crate::clock::Epoch;
 use crate::coverage::Coverage;
 use crate::identity::{SegmentId, SegmentVersion};
@@ -145,7 +146,7 @@ impl Record<'_> {
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&[VERSION, kind]);
         bytes.extend_from_slice(&payload);
-        let crc = crc32fast::hash(bytes.get(start..).unwrap_or_default());
+        let crc = crc32(&[bytes.get(start..).unwrap_or_default()]);
         bytes.extend_from_slice(&crc.to_le_bytes());
         true
     }
@@ -160,7 +161,7 @@ pub fn read_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     }
     let (framed, behind) = bytes.split_at_checked(HEADER_BYTES + length)?;
     let (crc, rest) = behind.split_first_chunk::<CRC_BYTES>()?;
-    if crc32fast::hash(framed) != u32::from_le_bytes(*crc) {
+    if crc32(&[framed]) != u32::from_le_bytes(*crc) {
         return None;
     }
     let (header, payload) = framed.split_at_checked(HEADER_BYTES)?;

@@ -32,7 +32,8 @@ CARGO_SRC_DIR = "agent"
 CARGO_LOCK_PATH = "${S}/Cargo.lock"
 CARGO_LOCK_SRC_DIR = "${UNPACKDIR}/device"
 
-PACKAGECONFIG ??= "tls"
+PACKAGECONFIG ??= "support tls"
+PACKAGECONFIG[support] = ",--no-default-features"
 PACKAGECONFIG[tls] = "--features tls"
 
 # Small before fast, as cameras' flash is. Unwinding stays, since that is how the system's std is built.
