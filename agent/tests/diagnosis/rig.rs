@@ -166,6 +166,7 @@ impl Answer {
         found.unwrap_or_else(|| panic!("no {check}: {self:?}"))["verdict"].as_str().unwrap().into()
     }
 
+    #[cfg(feature = "support")]
     pub fn says(&self, check: &str) -> String {
         let checks = self.json();
         let found = checks.iter().find(|line| line["check"] == check).unwrap();
@@ -200,6 +201,7 @@ impl Broker {
     }
 
     /// `cam` gets in by this password, and may do what the lines of an `acl_file` say.
+    #[cfg(feature = "support")]
     pub fn with_user(password: &str, acl: &str) -> Broker {
         Broker::with(|folder| {
             let (passwords, acls) = (folder.join("passwords"), folder.join("acl"));
