@@ -57,6 +57,7 @@ link = "wlan\\0"
 root = "/mnt/card"
 state_dir = "/var/lib/gapless"
 require_mount = false
+spare_recorder = false
 [index]
 join_tolerance_ms = 1
 seal_after_seconds = 2
@@ -69,6 +70,7 @@ synchronised_file = "/run/time"
 max_open_transfers = 5
 max_chunk_bytes = 2048
 max_bytes_per_second = 7
+card_bytes_per_second = 65536
 [diagnosis]
 socket = ""
 [serve]
