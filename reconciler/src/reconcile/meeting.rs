@@ -20,6 +20,9 @@ use crate::timeline::Recorder;
 /// Where a seam and a neighbour have an edge at most so far apart, they mean the same.
 const ABUTTING: Duration = Duration::from_millis(100);
 
+/// What a live recorder's names are late by differs from one of its sessions to the next by no more.
+const MOST_STRETCHED: Duration = Duration::from_secs(10);
+
 /// How a piece meets what was recorded live, and what follows.
 pub(super) struct Met {
     /// When it is truly shown, on the archive's time.
@@ -37,12 +40,18 @@ pub struct Neighbours {
     pub behind: Option<Timestamp>,
 }
 
+/// All of a part is in its piece, which therefore ends where the part does: what was lost of others is their end.
+pub(super) fn is_whole(piece: TimeRange, part: TimeRange) -> bool {
+    piece.duration().saturating_add(ABUTTING.saturating_mul(3)) >= part.duration()
+}
+
 /// Looks at both edges of a piece that has no name yet. `others` are the archive's other pieces: what a card gave
 /// tells nothing of the live recorder's clock.
 pub(super) fn meet(
     piece: &Piece,
     hidden: &Path,
     uncertainty: Duration,
+    whole: bool,
     neighbours: Neighbours,
     others: &BTreeSet<PathBuf>,
     near: impl FnOnce(TimeRange) -> Vec<ArchivedFile>,
@@ -86,7 +95,7 @@ pub(super) fn meet(
     let offset = |met: Option<&Meeting>| met.map(|meeting| meeting.offset.median_ns);
     let seam = |(edge, meeting): &(Edge, &Meeting)| PieceSeam { edge: *edge, seam: meeting.seam() };
     Met {
-        range: standing(piece.range, offset(opening), offset(closing), neighbours),
+        range: standing(piece.range, whole, offset(opening), offset(closing), neighbours),
         seams: met.iter().map(seam).collect(),
         learned: found
             .seams
@@ -99,10 +108,13 @@ pub(super) fn meet(
 /// Where a piece stands on the archive's time, by what its seams say that its edges are off by, and by its neighbours:
 /// what follows on each other on the card does so in the archive, to the nanosecond.
 ///
-/// It never covers more time than it holds. One that ends early, of which the card lost the rest, has no neighbour
-/// there, though its part had one.
+/// It never covers more time than it holds, but where the archive's own time has a jump: one that is `whole` lies
+/// between what the card holds before and behind it, however much the names of two sessions of a live recorder differ
+/// in what they are late by. One that ends early, of which the card lost the rest, has no neighbour there, though its
+/// part had one.
 fn standing(
     piece: TimeRange,
+    whole: bool,
     opening: Option<i64>,
     closing: Option<i64>,
     neighbours: Neighbours,
@@ -119,9 +131,8 @@ fn standing(
         beside(neighbours.before, start, opening),
         beside(neighbours.behind, end, closing),
     );
-    let is_as_long = |range: &TimeRange| {
-        range.duration().abs_diff(piece.duration()) <= ABUTTING.saturating_mul(2)
-    };
+    let most = if whole { MOST_STRETCHED } else { ABUTTING.saturating_mul(2) };
+    let is_as_long = |range: &TimeRange| range.duration().abs_diff(piece.duration()) <= most;
     let alone = TimeRange::new(start, end);
     between.filter(is_as_long).or(alone).filter(|range| !range.is_empty()).unwrap_or(piece)
 }
@@ -158,20 +169,46 @@ mod tests {
     fn a_piece_fills_the_time_between_those_that_the_card_holds_beside_it() {
         let expected = TimeRange::new(late(10), late(20)).unwrap();
         let beside = between(late(10), late(20));
-        assert_eq!(standing(seconds(10, 20), None, None, beside), expected);
-        assert_eq!(standing(seconds(10, 20), Some(LATE_NS), None, beside), expected);
-        assert_eq!(standing(seconds(10, 20), None, Some(LATE_NS), Neighbours::default()), expected);
+        assert_eq!(standing(seconds(10, 20), true, None, None, beside), expected);
+        assert_eq!(standing(seconds(10, 20), true, Some(LATE_NS), None, beside), expected);
+        assert_eq!(
+            standing(seconds(10, 20), true, None, Some(LATE_NS), Neighbours::default()),
+            expected
+        );
+    }
+
+    #[test]
+    fn where_the_archives_time_jumps_a_whole_piece_lies_between_its_neighbours_all_the_same() {
+        // The live recorder's names are late by a second more since it came back.
+        let stretched = TimeRange::new(at(10), late(20)).unwrap();
+        for (opening, closing) in [(None, None), (None, Some(LATE_NS)), (Some(0), None)] {
+            let beside = Neighbours {
+                before: opening.is_none().then_some(at(10)),
+                behind: closing.is_none().then_some(late(20)),
+            };
+            assert_eq!(standing(seconds(10, 20), true, opening, closing, beside), stretched);
+        }
+        let shortened = TimeRange::new(late(10), at(20)).unwrap();
+        assert_eq!(
+            standing(seconds(10, 20), true, None, None, between(late(10), at(20))),
+            shortened
+        );
+        // So far apart it is something else.
+        let far = between(at(10), at(40));
+        assert_eq!(standing(seconds(10, 20), true, None, None, far), seconds(10, 20));
+        assert!(is_whole(seconds(10, 20), seconds(10, 20)) && is_whole(stretched, seconds(10, 20)));
+        assert!(!is_whole(seconds(10, 19), seconds(10, 20)));
     }
 
     #[test]
     fn a_piece_never_covers_more_than_it_holds() {
         // The card lost the rest of its part, at whose end the next one begins.
         let cut = seconds(10, 13);
-        assert_eq!(standing(cut, None, None, between(at(10), at(20))), cut);
+        assert_eq!(standing(cut, false, None, None, between(at(10), at(20))), cut);
         // And the one before it was cut so.
-        assert_eq!(standing(cut, None, None, between(at(2), at(13))), cut);
-        assert_eq!(standing(cut, None, None, between(at(14), at(13))), cut);
+        assert_eq!(standing(cut, false, None, None, between(at(2), at(13))), cut);
+        assert_eq!(standing(cut, false, None, None, between(at(14), at(13))), cut);
         let moved = TimeRange::new(late(10), late(13)).unwrap();
-        assert_eq!(standing(cut, Some(LATE_NS), None, between(late(10), at(20))), moved);
+        assert_eq!(standing(cut, false, Some(LATE_NS), None, between(late(10), at(20))), moved);
     }
 }

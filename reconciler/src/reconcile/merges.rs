@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sdcard_indexer::time::Timestamp;
 
-use super::meeting::Neighbours;
+use super::meeting::{Neighbours, is_whole};
 use super::merging::{MergeStep, Merged};
 use super::stream::Stream;
 use super::{Action, Core};
@@ -135,10 +135,12 @@ impl Stream {
         };
         let (start, end) = by_device(record);
         let others = self.parts.values().filter(|other| other.id != record.id);
-        let pieces = others.filter_map(|other| Some((by_device(other), other.piece.as_ref()?)));
+        let pieces =
+            others.filter_map(|other| Some((other, by_device(other), other.piece.as_ref()?)));
         let mut neighbours = Neighbours::default();
-        for ((others_start, others_end), piece) in pieces {
-            if others_end.distance(start) <= NEXT_TO_EACH_OTHER {
+        for (other, (others_start, others_end), piece) in pieces {
+            let whole = is_whole(piece.range, other.part.range);
+            if whole && others_end.distance(start) <= NEXT_TO_EACH_OTHER {
                 neighbours.before = Some(piece.range.end());
             }
             if others_start.distance(end) <= NEXT_TO_EACH_OTHER {

@@ -156,8 +156,9 @@ impl Merger {
             let others = others.iter().map(|path| config.archive.root.join(path)).collect();
             let near = |range| archive.near(&key, range);
             let hidden = written.hidden_path();
-            let met =
-                meeting::meet(written.piece(), &hidden, uncertainty, neighbours, &others, near);
+            let (piece, whole) =
+                (written.piece(), meeting::is_whole(written.piece().range, record.part.range));
+            let met = meeting::meet(piece, &hidden, uncertainty, whole, neighbours, &others, near);
             let learned = met.learned.iter().map(|learned| learned.of(record.offset_ns)).collect();
             let written = written.placed(met.range, met.seams)?;
             Ok(hold(&pieces, key, part, written, learned))
