@@ -140,3 +140,8 @@ async fn h265_with_sound_over_rtp_from_a_camera_whose_clock_is_ahead_is_made_who
     let rig = Rig::builder().codec(VideoCodec::H265).sound(Sound::Aac);
     a_live_recording_is_made_whole_by_itself(rig.card(Writing::of(Container::MpegTs))).await;
 }
+
+#[tokio::test]
+async fn h264_over_rtsp_from_a_camera_whose_clock_is_ahead_is_made_whole() {
+    a_live_recording_is_made_whole_by_itself(Rig::builder().rtsp()).await;
+}
