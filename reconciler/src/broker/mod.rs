@@ -198,7 +198,7 @@ impl BrokerCounter {
 pub struct EmbeddedBroker {
     local_addr: SocketAddr,
     own_url: BrokerUrl,
-    counters: Arc<Counters>,
+    counter: BrokerCounter,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -221,7 +221,8 @@ impl EmbeddedBroker {
             .map_err(|source| BrokerError::Thread { address, source })?;
         let Bound { local_addr, own_url } =
             started.recv().unwrap_or(Err(BrokerError::Ended { address }))?;
-        Ok(Self { local_addr, own_url, counters, stop: Some(stop), thread: Some(thread) })
+        let counter = BrokerCounter(counters);
+        Ok(Self { local_addr, own_url, counter, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address bound, with the real port where the configuration said 0.
@@ -238,13 +239,13 @@ impl EmbeddedBroker {
 
     #[must_use]
     pub fn counts(&self) -> BrokerCounts {
-        self.counters.snapshot()
+        self.counter.counts()
     }
 
     /// What tells the counts for as long as somebody wants to know.
     #[must_use]
     pub fn counter(&self) -> BrokerCounter {
-        BrokerCounter(self.counters.clone())
+        self.counter.clone()
     }
 
     /// Closes every connection and the port, and returns when both are free. A second call does nothing.

@@ -21,7 +21,7 @@ pub(crate) use place::{Hashed, prove, write_hashed};
 pub use place::{
     PieceRequest, PlaceError, Publication, Recovery, WrittenPiece, recover, write_piece,
 };
-pub use source::{Metered, Source, SourceError, Stretch};
+pub use source::{FrameTable, Metered, Source, SourceError};
 
 /// The track that leads: pieces are cut at its keyframes, and all others go with it. The first video track,
 /// else the first.

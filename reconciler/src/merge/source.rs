@@ -63,7 +63,7 @@ impl Seek for Metered {
 
 /// Some of a recording's frames, one after the other in decode order.
 #[derive(Debug)]
-pub struct Stretch {
+pub struct FrameTable {
     pub frames: Vec<Sample>,
     /// They begin with the recording's first.
     pub from_the_first: bool,
@@ -146,7 +146,7 @@ impl Source {
 
     /// Those of the primary track that are shown within a time, and some before and behind, without what else the
     /// file holds: see [`container::samples_near`].
-    pub fn frames_near(&mut self, shown: Range<MediaTime>) -> Result<Stretch, SourceError> {
+    pub fn frames_near(&mut self, shown: Range<MediaTime>) -> Result<FrameTable, SourceError> {
         let mut near = container::samples_near(&mut self.file, self.file_bytes, shown.start)?;
         let from_the_first = near.is_from_the_first();
         let Some(track) = near.track().cloned() else {
@@ -156,14 +156,14 @@ impl Source {
         let mut frames = Vec::new();
         while let Some(frame) = near.next().transpose()? {
             if track.media_time(frame.decode_ticks) > until {
-                return Ok(Stretch { frames, from_the_first, next: Some(frame) });
+                return Ok(FrameTable { frames, from_the_first, next: Some(frame) });
             }
             if frames.len() == MOST_SAMPLES {
                 return Err(SourceError::TooLong);
             }
             frames.push(frame);
         }
-        Ok(Stretch { frames, from_the_first, next: None })
+        Ok(FrameTable { frames, from_the_first, next: None })
     }
 
     /// When the first keyframe is shown, of at most so many frames.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::ArchivedSegment;
 use super::links::Seams;
 use super::shelf::Shelf;
-use crate::merge::{Source, SourceError, Stretch, length_bytes, primary_track};
+use crate::merge::{FrameTable, Source, SourceError, length_bytes, primary_track};
 use crate::seam::{Edge, Expected, Frame, FramePlace, Meeting, NoMatch, SliceCodec, coded, meet};
 use crate::timeline::Recorder;
 
@@ -225,7 +225,9 @@ fn look<'a>(
         }
     };
     let mut recorded = Footage::near(live, from..to, cost)?;
-    if let Some(first) = recorded.first_keyframe(search, cost)? {
+    if seams.decodable_from(&live.file).is_none()
+        && let Some(first) = recorded.first_keyframe(search, cost)?
+    {
         seams.set_decodable_from(&live.file, first);
     }
     let copied = match copied {
@@ -268,7 +270,7 @@ impl<'a> Footage<'a> {
         let source = Source::open(&segment.file);
         Footage::of(segment, source, cost, |source, primary| {
             let frames = source.samples_of(primary)?;
-            Ok(Stretch { frames, from_the_first: true, next: None })
+            Ok(FrameTable { frames, from_the_first: true, next: None })
         })
     }
 
@@ -292,7 +294,7 @@ impl<'a> Footage<'a> {
         segment: &'a ArchivedSegment,
         source: Result<Source, SourceError>,
         cost: &mut Cost,
-        read: impl FnOnce(&mut Source, usize) -> Result<Stretch, SourceError>,
+        read: impl FnOnce(&mut Source, usize) -> Result<FrameTable, SourceError>,
     ) -> Result<Self, Unmet> {
         let file = &segment.file;
         let unmet = |source| Unmet::Source { file: file.clone(), source };
@@ -306,7 +308,8 @@ impl<'a> Footage<'a> {
         let Some((track, codec, length_bytes)) = known else {
             return Err(Unmet::NoSlices { file: file.clone() });
         };
-        let Stretch { frames, from_the_first, next } = read(&mut source, primary).map_err(unmet)?;
+        let FrameTable { frames, from_the_first, next } =
+            read(&mut source, primary).map_err(unmet)?;
         let place = |frame: Option<&Sample>| frame.map_or(FramePlace::END, FramePlace::of);
         let first = if from_the_first { FramePlace::FIRST } else { place(frames.first()) };
         let behind = place(next.as_ref());
@@ -338,10 +341,9 @@ impl<'a> Footage<'a> {
         search: &SeamSearch,
         cost: &mut Cost,
     ) -> Result<Option<MediaTime>, Unmet> {
-        let known = self.first == FramePlace::FIRST;
-        let keyframe = self.frames.iter().find(|frame| frame.keyframe).filter(|_| known);
-        if let Some(keyframe) = keyframe {
-            return Ok(Some(keyframe.starts_at(&self.track)));
+        if self.source.summary().starts_with_keyframe {
+            // The first picture in decode order is where media time begins.
+            return Ok(Some(MediaTime(0)));
         }
         let first = self.source.first_keyframe(search.most_frames);
         self.count(cost);

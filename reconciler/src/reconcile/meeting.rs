@@ -40,7 +40,8 @@ pub struct Neighbours {
     pub behind: Option<Timestamp>,
 }
 
-/// All of a part is in its piece, which therefore ends where the part does: what was lost of others is their end.
+/// All of a part is in its piece, which therefore ends where the part does: what was lost of others is their end. Put
+/// between its neighbours, a whole one may have come to cover a little less.
 pub(super) fn is_whole(piece: TimeRange, part: TimeRange) -> bool {
     piece.duration().saturating_add(ABUTTING.saturating_mul(3)) >= part.duration()
 }

@@ -41,6 +41,7 @@ fn goes_on_alike(file: &[u8], walked: &[(i64, Sample)], from: i64, what: &str) -
 
 fn goes_on_alike_from_anywhere(file: &[u8], what: &str) {
     let walked = walked(file);
+    assert_eq!(walked[0].0, 0, "{what}: media time begins with the first picture");
     let end = summary_of(file).unwrap().duration.as_nanos() as i64;
     let from = (0..end + 2_000 * MS).step_by(1_730 * MS as usize);
     let left_out: usize = from.map(|from| goes_on_alike(file, &walked, from, what)).sum();

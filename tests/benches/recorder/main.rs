@@ -19,9 +19,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use disk::Disk;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use puller::Puller;
 use pulling::{Footage, PATIENCE};
+use sdcard_indexer::recordings::OpenRecording;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::artifacts::tool;
 use tests::installation::{Installation, STREAM, Setup, amend};
@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     for path in &files {
         let file = File::open(path)?;
         file.sync_all()?;
-        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        file.forget_cached()?;
     }
 
     let length = Duration::from_secs(options.seconds);

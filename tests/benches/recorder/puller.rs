@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use protocol::envelope;
 use protocol::frame::Data;
 use protocol::message::{
@@ -17,6 +16,7 @@ use protocol::message::{
 use protocol::topic::{Topic, server_client_id, server_subscriptions};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
 use sdcard_indexer::coverage::Coverage;
+use sdcard_indexer::recordings::OpenRecording;
 use sdcard_indexer::time::TimeRange;
 use tests::installation::{DEVICE, Installation, STREAM};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -129,7 +129,7 @@ impl Puller {
             let transfer = TransferId(self.transfers);
             self.transfers += 1;
             let whole = self.pull_part(&part, transfer, end, &mut received).await?;
-            posix_fadvise(&File::open(path)?, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+            File::open(path)?.forget_cached()?;
             if !whole {
                 self.ask(AskBody::Cancel { transfer }).await?;
                 return Ok(received);
