@@ -8,11 +8,13 @@
 )]
 
 use std::fs::{self, File};
+use std::io::IoSliceMut;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use sdcard_indexer::recordings::OpenRecording;
 use sdcard_indexer::time::{TimeRange, Timestamp};
 use tests::artifacts::tool;
 use tests::cards::Card;
@@ -20,6 +22,7 @@ use tests::installation::{Installation, Setup, amend};
 use tests::link::Shape;
 use tests::naming::Naming;
 use tests::process::Process;
+use tokio::task::JoinSet;
 
 /// No wait is endless; far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -67,7 +70,7 @@ impl Scene {
         for path in &self.segments {
             let file = File::open(path).unwrap();
             file.sync_all().unwrap();
-            posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+            assert!(file.forget_cached().unwrap());
         }
     }
 
@@ -80,6 +83,24 @@ impl Scene {
         let server = self.installation.start_server().unwrap();
         self.installation.complete(self.window, DEADLINE).await.unwrap();
         (agent, server)
+    }
+}
+
+/// Uses what is in memory of a file all the time, as whoever plays it does: a kernel that takes back what nobody uses
+/// would be taken for the agent. Nothing is fetched, so what is gone stays gone.
+async fn use_what_is_in_memory(path: PathBuf) {
+    let file = File::open(path).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        for offset in (0..bytes).step_by(buffer.len()) {
+            let mut buffers = [IoSliceMut::new(&mut buffer)];
+            match preadv2(&file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
+                Ok(_) | Err(Errno::AGAIN) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -100,6 +121,8 @@ async fn what_is_pulled_takes_no_memory_and_what_was_in_memory_stays_there() {
     let before = scene.resident();
     assert_eq!((before[0], before[2]), (0, 0), "a temporary folder on a disk is needed: TMPDIR");
     assert!(before[1] >= read.len() as u64);
+    let mut used = JoinSet::new();
+    used.spawn(use_what_is_in_memory(scene.segments[1].clone()));
     let (_agent, _server) = scene.pull().await;
     let after = scene.resident();
     println!("bytes in memory of each segment, before and after: {before:?}, {after:?}");
